@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* numaperf: an event-loop runtime for NUMA machines that proves where threads and pages are. */
+#ifndef NUMAPERF_H
+#define NUMAPERF_H
+
+#include <numaperf/arena.h>
+#include <numaperf/capabilities.h>
+#include <numaperf/cpuset.h>
+#include <numaperf/enforce.h>
+#include <numaperf/error.h>
+#include <numaperf/loop.h>
+#include <numaperf/pin.h>
+#include <numaperf/region.h>
+#include <numaperf/runtime.h>
+#include <numaperf/stats.h>
+#include <numaperf/topology.h>
+#include <numaperf/version.h>
+
+#endif
