@@ -23,7 +23,10 @@ int numaperf__mempolicy_set(int policy, const numaperf_nodemask_t *nodes);
  */
 void numaperf__mempolicy_prefer(int node, numaperf_enforcement_t *out, int *out_sys_errno);
 
-/* Affinity and memory policy of a thread together. */
+/* `policy` of a state whose policy could not be read; setting such a state leaves it alone. */
+#define NUMAPERF__POLICY_UNKNOWN (-1)
+
+/* Affinity and memory policy of a thread together. Empty `cpus` are unknown, and left alone too. */
 struct numaperf__thread_state {
     numaperf_cpuset_t cpus;
     numaperf_nodemask_t nodes;
@@ -32,7 +35,7 @@ struct numaperf__thread_state {
 
 /* Of the process when the library was loaded; what children and pool threads get. */
 void numaperf__thread_state_at_load(struct numaperf__thread_state *out);
-/* Of the calling thread; -errno. */
+/* Of the calling thread; -errno, and then what could be read is there and the rest is unknown. */
 int numaperf__thread_state_get(struct numaperf__thread_state *out);
 /* Give it to the calling thread: both are tried, the first -errno is returned. */
 int numaperf__thread_state_set(const struct numaperf__thread_state *state);
