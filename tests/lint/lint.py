@@ -64,7 +64,8 @@ class Tree:
         except (OSError, subprocess.CalledProcessError):
             out = []
             for folder, dirs, names in os.walk(self.root):
-                dirs[:] = [d for d in dirs if d not in ("build", ".git")]
+                dirs[:] = [d for d in dirs if d not in ("build", ".git")
+                           and not os.path.exists(os.path.join(folder, d, "CMakeCache.txt"))]
                 out += [os.path.relpath(os.path.join(folder, n), self.root) for n in names]
         return sorted(p for p in set(out) if re.search(pattern, p)
                       and any(p.startswith(u) for u in under)

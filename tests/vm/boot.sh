@@ -1,0 +1,46 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# usage: boot.sh TOPOLOGY KERNEL TIMEOUT [RUN_OPTION...] -- STEP...
+# One guest for one test: boots it and gives guest.sh its steps. Without QEMU or the kernel it says
+# what is missing and exits 77.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+topology=$1
+kernel=$2
+limit=$3
+shift 3
+
+skip() {
+    echo "SKIP: $*"
+    exit 77
+}
+for need in qemu-system-x86_64:qemu-system-x86 busybox:busybox-static cpio:cpio setpriv:util-linux; do
+    command -v "${need%%:*}" > /dev/null || skip "no ${need%%:*} here: install ${need#*:}"
+done
+case $(uname -m) in
+x86_64) ;;
+*) skip "the guests are x86-64, this machine is not" ;;
+esac
+"$here/run" --kernel "$kernel" --fetch > /dev/null || skip "kernel $kernel cannot be fetched"
+
+options=(--topology "$topology" --kernel "$kernel" --timeout "$limit" --file "$(type -P setpriv):/vm/setpriv")
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    options+=("$1")
+    shift
+done
+shift
+for step in "$@"; do
+    case $step in
+    "run "*)
+        program=${step#run }
+        options+=(--file "${program%% *}")
+        ;;
+    esac
+done
+# An emulated machine may die of a race in its emulation (README.md); a second one does not.
+for try in 1 2; do
+    "$here/run" "${options[@]}" -- "$here/guest.sh" "$@"
+    rc=$?
+    [ $rc -eq 125 ] && [ $try -eq 1 ] || exit $rc
+    echo "the guest died, booting another one"
+done
