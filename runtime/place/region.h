@@ -9,12 +9,14 @@
  * A region that is not what the public function makes.
  *
  * `guard_bytes`: that many bytes (whole pages) below data() are PROT_NONE and not counted in
- * length(). `unplaced_reason`: not NULL when the node ids are not this machine's (a synthetic
- * topology): the memory is mapped with policy LOCAL whatever `config` says, its level is none with
- * this reason, and hard mode refuses.
+ * length(); anonymous memory only, and not with huge pages of 2MB or 1GB. `align_bytes`: data() is
+ * a multiple of that power of two; anonymous memory only. `unplaced_reason`: not NULL when the node
+ * ids are not this machine's (a synthetic topology): the memory is mapped with policy LOCAL
+ * whatever `config` says, its level is none with this reason, and hard mode refuses.
  */
 struct numaperf__region_extra {
     size_t guard_bytes;
+    size_t align_bytes; /* 0: a page */
     const char *unplaced_reason;
 };
 int numaperf__region_create(const numaperf_region_config_t *config,
