@@ -1,21 +1,24 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# usage: tests/run.sh [--quick] [--no-install]
+# usage: tests/run.sh [--quick | --fuzz] [--no-install]
 # Installs what the tests need (as root on Debian), builds, and runs all tests: gcc with unit,
 # integration, stress, lint and the guests; the release build; clang; address and undefined-behaviour
-# sanitizers; thread sanitizer. --quick: the unit tests of the gcc build alone. The last line is
+# sanitizers; thread sanitizer. --quick: the unit tests of the gcc build alone; --fuzz: each fuzz
+# target for a minute, too. The last line is
 # "N passed, N failed, N skipped"; what was skipped and why stands above it.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 quick=
+fuzz=
 install=1
 for option in "$@"; do
     case $option in
     --quick) quick=1 ;;
+    --fuzz) fuzz=1 ;;
     --no-install) install= ;;
     *)
-        sed -n '3,7s/^# //p' "$0"
+        sed -n '3,9s/^# //p' "$0"
         exit 2
         ;;
     esac
@@ -126,6 +129,7 @@ else
     fi
     build asan && run_tests asan asan unit,integration,stress
     build tsan && run_tests tsan tsan unit,integration,stress without_randomization
+    [ -z "$fuzz" ] || { build fuzz && run_tests fuzz fuzz fuzz; }
 fi
 
 # ---- what came of it ----

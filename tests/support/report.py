@@ -14,7 +14,7 @@ import re
 import sys
 import xml.etree.ElementTree as tree
 
-CASE = re.compile(r"^\[\s*(RUN|OK|FAILED|ERROR|SKIPPED)\s*\] (.*)$")
+CASE = re.compile(r"^\[\s*(RUN|OK|FAILED|SKIPPED)\s*\] (.*)$")
 
 
 class Counts:
@@ -50,7 +50,7 @@ def cases(name, output):
         kind, case = match[1], f"{name}: {guest}{match[2]}"
         if kind == "OK":
             counts.passed += 1
-        elif kind in ("FAILED", "ERROR"):
+        elif kind == "FAILED":
             counts.failed.append((case, one_line(said)))
         elif kind == "SKIPPED":
             counts.skipped.append((case, one_line(said) or "no reason given"))
@@ -65,14 +65,16 @@ def test(stage, element):
     status = element.get("status")
     counts = cases(name, output)
     lines = [line for line in output.splitlines() if line.strip()]
-    if status == "fail" or element.find("failure") is not None:
+    mark = element.find("skipped")
+    if status == "fail":
         if not counts.failed:
-            message = element.find("failure")
-            why = message.get("message") if message is not None else ""
-            counts.failed.append((name, one_line([why or ""] + lines[-3:])))
+            what = f"failed, crashed or took too long ({float(element.get('time') or 0):.1f} s):"
+            counts.failed.append((name, one_line([what] + lines[-3:])))
+    elif status != "run" and "SKIP_RETURN_CODE" not in (mark.get("message") if mark is not None else ""):
+        counts.failed.append((name, one_line(lines) or "it could not be started"))
     elif status != "run" and counts.total() == 0:
         why = [line for line in lines if re.match(r"SKIP|numa-vm: please", line)] or lines[-1:]
-        counts.skipped.append((name, one_line(why) or "it could not be started"))
+        counts.skipped.append((name, one_line(why) or "no reason given"))
     elif counts.total() == 0:
         counts.passed = 1
     # A guest that skipped a whole program says so in one line.
