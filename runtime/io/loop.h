@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A worker's loop: ring first, the libuv loop embedded. See <numaperf/loop.h> for loops that
+ * callers run themselves.
+ */
+#ifndef NUMAPERF_IO_LOOP_H
+#define NUMAPERF_IO_LOOP_H
+
+#include "io/ring.h"
+#include "io/wake.h"
+
+#include <numaperf/loop.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Turns and waits: on the thread that made the loop, unless said otherwise. */
+
+/*
+ * Make a loop for the calling thread to host; a signal of `wake`, which outlives the loop, ends
+ * its wait. -errno, with the cause recorded.
+ */
+int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *wake,
+                                 numaperf_loop_t **out);
+
+/* Serve what is ready, without waiting: completions, then libuv when it has something to do. */
+void numaperf__loop_turn(numaperf_loop_t *loop);
+/* Whether a turn would find completions; reads memory only. */
+bool numaperf__loop_ready(const numaperf_loop_t *loop);
+/* Nanoseconds until libuv wants to run; 0 is now, UINT64_MAX never. */
+uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop);
+/* Wait for I/O, a wake, or `timeout_ns`. */
+void numaperf__loop_wait(numaperf_loop_t *loop, uint64_t timeout_ns);
+/* Close every handle that is left, run until they are gone, and free the loop. */
+void numaperf__loop_close_hosted(numaperf_loop_t *loop);
+
+/* Queue a ring operation on either kind of loop; NUMAPERF_E_UNSUPPORTED without a ring. */
+int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op);
+
+/* NULL on epoll. */
+struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop);
+
+/*
+ * Have libuv's thread pool exist now, its threads with the affinity and policy the process was
+ * started with. 0 or -errno. Threads: one without a loop running on it.
+ */
+int numaperf__pool_create(void);
+
+#endif

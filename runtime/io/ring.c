@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The io_uring ring: the only file that knows liburing.
+ *
+ * Invariants: an operation is in flight exactly from numaperf__ring_submit() to its `done`; its
+ * address is the CQE's user_data, 0 marks requests nobody waits for. No callback runs inside
+ * submit, flush or wait: completions are reaped into a list first, so a `done` may submit, cancel
+ * or reap again.
+ *
+ * Thread rule: the ring is created disabled; the thread that enables it is its single issuer
+ * (another one gets -EEXIST from the kernel). Counters are read by other threads, relaxed.
+ *
+ * Source: io_uring_setup(2), io_uring_enter(2), io_uring_register(2). liburing returns -errno and
+ * leaves errno alone.
+ */
+#include "io/ring.h"
+
+#include "base/assert.h"
+#include "base/atomic.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <dirent.h>
+#include <sys/syscall.h>
+
+#define RING_CQ_FACTOR                                                         \
+    8u /* CQEs an SQE: multishot requests complete more often than they submit \
+        */
+#define RING_REAP_BATCH 64u
+#define RING_IOWQ_WAIT_NS 100000000u
+#define RING_IOWQ_WAITS 100
+
+/* Names that liburing 2.3's copy of the kernel header may lack are not used by number here: what
+ * its header does not know, its functions cannot drive. */
+static const uint32_t ring_flag_steps[] = {
+    /* 6.1 */
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
+    /* 5.19 */
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL |
+        IORING_SETUP_R_DISABLED,
+    /* 5.18 */
+    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
+    /* 5.11, for timeouts in enter */
+    IORING_SETUP_R_DISABLED,
+};
+
+struct numaperf__ring {
+    struct io_uring uring;
+    uint32_t setup_flags;
+    bool enabled;
+    uint32_t in_flight;           /* operations, owner only */
+    struct numaperf__op iowq_op;  /* outlives numaperf__ring_iowq_confine() when a wait fails */
+    _Atomic uint64_t enters;      /* written by the owner */
+    _Atomic uint64_t completions; /* written by the owner */
+    _Atomic uint64_t overflows;   /* written by the owner */
+};
+
+static void ring_count(_Atomic uint64_t *counter, uint64_t n)
+{
+    /* One writer: a load and a store, no locked instruction. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static int ring_setup(struct numaperf__ring *ring, uint32_t entries)
+{
+    int rc = -EINVAL;
+    for (size_t i = 0; i < sizeof(ring_flag_steps) / sizeof(ring_flag_steps[0]); i++) {
+        struct io_uring_params params;
+        memset(&params, 0, sizeof(params));
+        params.flags = ring_flag_steps[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+        params.cq_entries = entries * RING_CQ_FACTOR;
+        rc = io_uring_queue_init_params(entries, &ring->uring, &params);
+        if (rc == 0) {
+            ring->setup_flags = params.flags;
+            if ((params.features & IORING_FEAT_EXT_ARG) != 0 &&
+                (params.features & IORING_FEAT_NODROP) != 0)
+                return 0;
+            io_uring_queue_exit(&ring->uring);
+            return -ENOSYS; /* no timeout in enter: too old to wait with */
+        }
+        if (rc != -EINVAL)
+            return rc; /* refused, not a flag it does not know */
+    }
+    return rc;
+}
+
+int numaperf__ring_create(uint32_t entries, struct numaperf__ring **out)
+{
+    NUMAPERF_ASSERT(entries > 0);
+
+    struct numaperf__ring *ring = calloc(1, sizeof(*ring));
+    if (ring == NULL)
+        return -ENOMEM;
+    int rc = ring_setup(ring, entries);
+    if (rc < 0) {
+        free(ring);
+        return rc;
+    }
+    *out = ring;
+    return 0;
+}
+
+int numaperf__ring_enable(struct numaperf__ring *ring)
+{
+    NUMAPERF_ASSERT(!ring->enabled);
+    int rc = io_uring_enable_rings(&ring->uring);
+    if (rc < 0)
+        return rc;
+    ring->enabled = true;
+    return 0;
+}
+
+int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd)
+{
+    return io_uring_register_eventfd(&ring->uring, event_fd);
+}
+
+static void ring_prep(struct io_uring_sqe *sqe, struct numaperf__op *op)
+{
+    switch ((enum numaperf__op_kind)op->kind) {
+    case NUMAPERF__OP_NOP:
+        io_uring_prep_nop(sqe);
+        break;
+    case NUMAPERF__OP_NOP_ASYNC:
+        io_uring_prep_nop(sqe);
+        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
+        break;
+    case NUMAPERF__OP_POLL:
+        io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
+        break;
+    case NUMAPERF__OP_READ:
+        io_uring_prep_read(sqe, op->fd, op->buffer, op->length, (uint64_t)-1);
+        break;
+    }
+    io_uring_sqe_set_data(sqe, op);
+}
+
+/* A free SQE, after a flush when the SQ is full. */
+static int ring_sqe(struct numaperf__ring *ring, struct io_uring_sqe **out)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
+    if (sqe == NULL) {
+        int rc = numaperf__ring_flush(ring);
+        if (rc < 0)
+            return rc;
+        sqe = io_uring_get_sqe(&ring->uring);
+    }
+    if (sqe == NULL)
+        return -EBUSY;
+    *out = sqe;
+    return 0;
+}
+
+int numaperf__ring_submit(struct numaperf__ring *ring, struct numaperf__op *op)
+{
+    NUMAPERF_ASSERT_HOT(ring->enabled);
+    NUMAPERF_ASSERT_HOT(!op->in_flight && op->done != NULL);
+
+    struct io_uring_sqe *sqe = NULL;
+    int rc = ring_sqe(ring, &sqe);
+    if (rc < 0)
+        return rc;
+    ring_prep(sqe, op);
+    op->in_flight = true;
+    ring->in_flight++;
+    return 0;
+}
+
+int numaperf__ring_cancel(struct numaperf__ring *ring, struct numaperf__op *op)
+{
+    NUMAPERF_ASSERT(op->in_flight);
+
+    struct io_uring_sqe *sqe = NULL;
+    int rc = ring_sqe(ring, &sqe);
+    if (rc < 0)
+        return rc;
+    io_uring_prep_cancel(sqe, op, 0);
+    io_uring_sqe_set_data(sqe, NULL);
+    return 0;
+}
+
+bool numaperf__ring_pending(const struct numaperf__ring *ring)
+{
+    const struct io_uring *uring = &ring->uring;
+    if (io_uring_sq_ready(uring) != 0 || io_uring_cq_ready(uring) != 0)
+        return true;
+    uint32_t flags = IO_URING_READ_ONCE(*uring->sq.kflags);
+    return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+int numaperf__ring_flush(struct numaperf__ring *ring)
+{
+    struct io_uring *uring = &ring->uring;
+    uint32_t flags = IO_URING_READ_ONCE(*uring->sq.kflags);
+    if (io_uring_sq_ready(uring) == 0 && (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
+        return 0;
+    if ((flags & IORING_SQ_CQ_OVERFLOW) != 0)
+        ring_count(&ring->overflows, 1);
+
+    ring_count(&ring->enters, 1);
+    int rc = io_uring_submit_and_get_events(uring);
+    /* Interrupted, or the CQ must be emptied first: the next turn goes on. */
+    if (rc == -EINTR || rc == -EBUSY || rc == -EAGAIN)
+        return 0;
+    return rc < 0 ? rc : 0;
+}
+
+int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
+{
+    struct io_uring *uring = &ring->uring;
+    ring_count(&ring->enters, 1);
+    int rc = 0;
+    if (timeout_ns == UINT64_MAX) {
+        rc = io_uring_submit_and_wait(uring, 1);
+    } else {
+        struct __kernel_timespec limit = {
+            .tv_sec = (int64_t)(timeout_ns / 1000000000u),
+            .tv_nsec = (long long)(timeout_ns % 1000000000u),
+        };
+        struct io_uring_cqe *cqe = NULL;
+        rc = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &limit, NULL);
+    }
+    if (rc == -ETIME || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN)
+        return 0;
+    return rc < 0 ? rc : 0;
+}
+
+static unsigned ring_collect(struct numaperf__ring *ring, unsigned max, struct numaperf__list *list)
+{
+    struct io_uring_cqe *cqes[RING_REAP_BATCH];
+    unsigned want = max < RING_REAP_BATCH ? max : RING_REAP_BATCH;
+    unsigned ready = io_uring_cq_ready(&ring->uring);
+    unsigned head = *ring->uring.cq.khead;
+    if (want > ready)
+        want = ready;
+    for (unsigned i = 0; i < want; i++)
+        cqes[i] = &ring->uring.cq.cqes[(head + i) & ring->uring.cq.ring_mask];
+    for (unsigned i = 0; i < want; i++) {
+        struct numaperf__op *op = io_uring_cqe_get_data(cqes[i]);
+        if (op == NULL)
+            continue;
+        NUMAPERF_ASSERT(op->in_flight && ring->in_flight > 0);
+        ring->in_flight--;
+        op->result = cqes[i]->res;
+        op->in_flight = false;
+        numaperf__list_push_back(list, &op->link);
+    }
+    io_uring_cq_advance(&ring->uring, want);
+    ring_count(&ring->completions, want);
+    return want;
+}
+
+unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max)
+{
+    unsigned total = 0;
+    while (total < max) {
+        struct numaperf__list list;
+        numaperf__list_init(&list);
+        unsigned n = ring_collect(ring, max - total, &list);
+        if (n == 0)
+            break;
+        total += n;
+        while (!numaperf__list_empty(&list)) {
+            struct numaperf__op *op = NUMAPERF_CONTAINER_OF(list.next, struct numaperf__op, link);
+            numaperf__list_remove(&op->link);
+            op->done(op);
+        }
+    }
+    return total;
+}
+
+/* Thread id of an io-wq worker of the calling thread; 0 when there is none. */
+static int ring_iowq_thread(void)
+{
+    char wanted[32];
+    (void)snprintf(wanted, sizeof(wanted), "iou-wrk-%ld\n", syscall(SYS_gettid));
+    DIR *dir = opendir("/proc/self/task");
+    if (dir == NULL)
+        return 0;
+    int found = 0;
+    struct dirent *entry = NULL;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this call's own */
+    while (found == 0 && (entry = readdir(dir)) != NULL) {
+        char path[300];
+        char name[32] = "";
+        (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
+        FILE *file = fopen(path, "re");
+        if (file == NULL)
+            continue;
+        if (fgets(name, sizeof(name), file) != NULL && strcmp(name, wanted) == 0)
+            found = (int)strtol(entry->d_name, NULL, 10);
+        (void)fclose(file); /* was only read */
+    }
+    (void)closedir(dir); /* was only read */
+    return found;
+}
+
+static void ring_iowq_done(struct numaperf__op *op)
+{
+    (void)op; /* the result is read by who waits */
+}
+
+int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus,
+                                unsigned worker_max, int *out_thread_id)
+{
+    NUMAPERF_ASSERT(ring->enabled && ring->in_flight == 0);
+
+    int rc = io_uring_register_iowq_aff(&ring->uring, sizeof(*cpus), (const cpu_set_t *)cpus);
+    if (rc < 0)
+        return rc;
+    unsigned limits[2] = {worker_max, worker_max}; /* bounded, unbounded */
+    rc = io_uring_register_iowq_max_workers(&ring->uring, limits);
+    if (rc < 0)
+        return rc;
+
+    struct numaperf__op *op = &ring->iowq_op;
+    op->kind = NUMAPERF__OP_NOP_ASYNC;
+    op->done = ring_iowq_done;
+    rc = numaperf__ring_submit(ring, op);
+    for (int i = 0; rc >= 0 && op->in_flight && i < RING_IOWQ_WAITS; i++) {
+        rc = numaperf__ring_wait(ring, RING_IOWQ_WAIT_NS);
+        (void)numaperf__ring_reap(ring, 1); /* how many does not matter: in_flight tells */
+    }
+    if (rc < 0)
+        return rc;
+    if (op->in_flight)
+        return -ETIMEDOUT;
+    *out_thread_id = ring_iowq_thread();
+    return op->result < 0 ? op->result : 0;
+}
+
+bool numaperf__ring_memory(const struct numaperf__ring *ring, unsigned part, const void **out_base,
+                           size_t *out_length)
+{
+    const struct io_uring *uring = &ring->uring;
+    switch (part) {
+    case 0: /* SQ and CQ ring, one mapping (IORING_FEAT_SINGLE_MMAP, 5.4) */
+        *out_base = uring->sq.ring_ptr;
+        *out_length = uring->sq.ring_sz;
+        return true;
+    case 1:
+        *out_base = uring->sq.sqes;
+        *out_length = uring->sq.ring_entries * sizeof(struct io_uring_sqe);
+        return true;
+    default:
+        return false;
+    }
+}
+
+void numaperf__ring_get_counters(const struct numaperf__ring *ring,
+                                 struct numaperf__ring_counters *out)
+{
+    out->enters = atomic_load_explicit(&ring->enters, memory_order_relaxed);
+    out->completions = atomic_load_explicit(&ring->completions, memory_order_relaxed);
+    out->overflows = atomic_load_explicit(&ring->overflows, memory_order_relaxed);
+}
+
+uint32_t numaperf__ring_in_flight(const struct numaperf__ring *ring)
+{
+    return ring->in_flight;
+}
+
+uint32_t numaperf__ring_setup_flags(const struct numaperf__ring *ring)
+{
+    return ring->setup_flags;
+}
+
+void numaperf__ring_destroy(struct numaperf__ring *ring)
+{
+    if (ring == NULL)
+        return;
+    NUMAPERF_ASSERT(ring->in_flight == (ring->iowq_op.in_flight ? 1u : 0u));
+    io_uring_queue_exit(&ring->uring);
+    free(ring);
+}

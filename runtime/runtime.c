@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Assembly of a runtime: the order of start and of stop, and the public calls. Everything it puts
+ * together is in the rooms.
+ *
+ * Start: configuration -> topology -> documented requirements -> layout -> libuv's pool -> threads
+ * -> latch -> on_worker_start -> latch -> on_node_start -> latch -> RUNNING. A failure anywhere
+ * aborts the latch; every thread that exists undoes its own part and is joined.
+ *
+ * Stop: DRAINING until drained or the time is over -> CANCELLING -> (drained) CLOSING -> the
+ * workers run their stop callbacks, close their loops and end -> join.
+ *
+ * Thread rule: one stop at a time, by stop_mutex; the state itself is moved by anybody, forward.
+ */
+#include "base/assert.h"
+#include "base/config.h"
+#include "base/error.h"
+#include "io/loop.h"
+#include "place/capability.h"
+#include "place/enforce.h"
+#include "place/region.h"
+#include "sched/sched.h"
+
+#include <numaperf/capabilities.h>
+#include <numaperf/runtime.h>
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define RUNTIME_WORKERS_PER_NODE_MAX 1024u
+#define RUNTIME_ARENA_BYTES_DEFAULT (1ull << 30)
+#define RUNTIME_SPIN_NS_DEFAULT 50000u
+#define RUNTIME_TASK_LIMIT_DEFAULT (1ull << 20)
+#define RUNTIME_STOP_POLL_NS 500000u /* between two looks of a stop */
+#define RUNTIME_STUCK_NS 100000000u  /* a turn that lasts longer is a callback's */
+#define RUNTIME_CONFIG_MIN_SIZE offsetof(numaperf_rt_config_t, nodes)
+#define RUNTIME_OPTIONS_MIN_SIZE sizeof(numaperf_spawn_options_t)
+#define RUNTIME_STATS_MIN_SIZE sizeof(numaperf_worker_stats_t)
+#define RUNTIME_PLACEMENT_MIN_SIZE sizeof(numaperf_placement_t)
+
+_Static_assert(offsetof(numaperf_rt_config_t, nodes) == 32, "public struct: append only");
+_Static_assert(offsetof(numaperf_rt_config_t, topology) == 160, "public struct: append only");
+_Static_assert(offsetof(numaperf_rt_config_t, on_worker_start) == 192, "public: append only");
+_Static_assert(sizeof(numaperf_rt_config_t) == 248, "public struct: append only");
+_Static_assert(sizeof(numaperf_spawn_options_t) == 24, "public struct: append only");
+_Static_assert(sizeof(numaperf_violation_t) == 216, "public struct: append only");
+
+/* ---- configuration ---- */
+
+static int runtime_check_choice(const char *field, uint32_t value, uint32_t max)
+{
+    if (value <= max)
+        return 0;
+    return numaperf__fail(-EINVAL, 0, "start", "%s %u is not one of its choices, 0 to %u", field,
+                          value, max);
+}
+
+static int runtime_check_config(const numaperf_rt_config_t *cfg)
+{
+    if ((cfg->flags & ~(uint32_t)NUMAPERF_RT_WAIVE_PRIVILEGES) != 0)
+        return numaperf__fail(-EINVAL, 0, "start", "flags %#x has an unknown bit", cfg->flags);
+    if (cfg->workers_per_node > RUNTIME_WORKERS_PER_NODE_MAX)
+        return numaperf__fail(-EINVAL, 0, "start", "workers_per_node %u is above %u",
+                              cfg->workers_per_node, RUNTIME_WORKERS_PER_NODE_MAX);
+    const struct {
+        const char *field;
+        uint32_t value;
+        uint32_t max;
+    } choices[] = {
+        {"mode", cfg->mode, NUMAPERF_MODE_HARD},
+        {"steal_policy", cfg->steal_policy, NUMAPERF_STEAL_ANY},
+        {"huge_pages", cfg->huge_pages, NUMAPERF_HUGE_1GB},
+        {"io_backend", cfg->io_backend, NUMAPERF_IO_EPOLL},
+    };
+    for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+        int rc = runtime_check_choice(choices[i].field, choices[i].value, choices[i].max);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static void runtime_fill_defaults(numaperf_rt_config_t *cfg)
+{
+    if (cfg->steal_policy == NUMAPERF_STEAL_DEFAULT)
+        cfg->steal_policy = NUMAPERF_STEAL_LOCAL_THEN_SOCKET_THEN_REMOTE;
+    if (cfg->arena_bytes == 0)
+        cfg->arena_bytes = RUNTIME_ARENA_BYTES_DEFAULT;
+    if (cfg->spin_ns_max == 0)
+        cfg->spin_ns_max = RUNTIME_SPIN_NS_DEFAULT;
+    else if (cfg->spin_ns_max == UINT64_MAX)
+        cfg->spin_ns_max = 0;
+    if (cfg->task_limit_per_node == 0)
+        cfg->task_limit_per_node = RUNTIME_TASK_LIMIT_DEFAULT;
+}
+
+/* ---- start ---- */
+
+static int runtime_topology(numaperf_rt_t *rt)
+{
+    if (rt->config.topology == NULL) {
+        int rc = numaperf_topology_discover(&rt->own_topology);
+        if (rc < 0)
+            return rc;
+    }
+    rt->topology = rt->own_topology != NULL ? rt->own_topology : rt->config.topology;
+    rt->placed = numaperf_topology_is_this_machine(rt->topology);
+    return 0;
+}
+
+/* What hard mode documents, before anything is made; the rest is read back by the workers. */
+static int runtime_requirements(const numaperf_rt_t *rt)
+{
+    if (rt->config.mode != NUMAPERF_MODE_HARD)
+        return 0;
+    if (!rt->placed)
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "start",
+                              "the topology is not this machine's: nothing can be proven by it");
+    return numaperf__hard_mode_check((rt->config.flags & NUMAPERF_RT_WAIVE_PRIVILEGES) != 0);
+}
+
+static void runtime_join(numaperf_rt_t *rt)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        numaperf__worker_thread_join(&rt->workers[i]);
+}
+
+/* Threads up to RUNNING; on failure all of them are gone again, and so are queued tasks. */
+static int runtime_start_workers(numaperf_rt_t *rt)
+{
+    uint32_t created = 0;
+    int rc = 0;
+    while (created < rt->worker_count && rc == 0) {
+        rc = numaperf__worker_thread_create(&rt->workers[created]);
+        if (rc == 0)
+            created++;
+    }
+    if (rc < 0) {
+        numaperf__latch_set_parties(&rt->stop_latch, created);
+        numaperf__latch_abort(&rt->start_latch);
+    }
+    bool started = rc == 0;
+    for (int phase = 0; started && phase < 3; phase++)
+        started = numaperf__latch_arrive(&rt->start_latch);
+    if (started) {
+        numaperf__rt_advance(rt, NUMAPERF__RT_RUNNING);
+        started = numaperf__latch_arrive(&rt->start_latch);
+    }
+    if (started)
+        return 0;
+
+    runtime_join(rt);
+    numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
+    while (!numaperf__rt_drained(rt))
+        numaperf__rt_cancel_queued(rt);
+    numaperf_error_t error;
+    bool aborted = numaperf__latch_aborted(&rt->start_latch, &error);
+    NUMAPERF_ASSERT(aborted && error.code < 0);
+    return numaperf__fail_copy(&error);
+}
+
+static void runtime_free(numaperf_rt_t *rt)
+{
+    numaperf__layout_destroy(rt);
+    numaperf_topology_destroy(rt->own_topology);
+    free(rt);
+}
+
+static int runtime_locks_init(numaperf_rt_t *rt)
+{
+    int rc = numaperf__latch_init(&rt->start_latch, rt->worker_count + 1);
+    if (rc < 0)
+        return numaperf__fail(rc, -rc, "start", "no latch");
+    rc = numaperf__latch_init(&rt->stop_latch, rt->worker_count);
+    if (rc < 0)
+        goto fini_start;
+    rc = -pthread_mutex_init(&rt->stop_mutex, NULL);
+    if (rc == 0)
+        return 0;
+    numaperf__latch_fini(&rt->stop_latch);
+fini_start:
+    numaperf__latch_fini(&rt->start_latch);
+    return numaperf__fail(rc, -rc, "start", "no lock");
+}
+
+static void runtime_locks_fini(numaperf_rt_t *rt)
+{
+    (void)pthread_mutex_destroy(&rt->stop_mutex); /* nobody has it */
+    numaperf__latch_fini(&rt->stop_latch);
+    numaperf__latch_fini(&rt->start_latch);
+}
+
+/* Everything of a start but the handle. */
+static int runtime_assemble(numaperf_rt_t *rt)
+{
+    int rc = runtime_topology(rt);
+    if (rc < 0)
+        return rc;
+    rc = numaperf__layout_create(rt);
+    if (rc == 0)
+        rc = runtime_requirements(rt);
+    if (rc < 0)
+        return rc;
+    /* libuv's pool threads inherit from who makes them: not from a pinned worker, then. */
+    rc = numaperf__pool_create();
+    if (rc < 0)
+        return numaperf__fail(rc, -rc, "start", "libuv's thread pool cannot be made");
+    rc = runtime_locks_init(rt);
+    if (rc < 0)
+        return rc;
+    rc = runtime_start_workers(rt);
+    if (rc < 0)
+        runtime_locks_fini(rt);
+    return rc;
+}
+
+int numaperf_rt_start(const numaperf_rt_config_t *config, numaperf_rt_t **out)
+{
+    if (out == NULL)
+        return numaperf__fail(-EINVAL, 0, "start", "out must not be NULL");
+    const numaperf_rt_config_t defaults = NUMAPERF_RT_CONFIG_INIT;
+    numaperf_rt_config_t cfg;
+    int rc = numaperf__config_load(&cfg, sizeof(cfg), RUNTIME_CONFIG_MIN_SIZE,
+                                   config != NULL ? config : &defaults, "start");
+    if (rc == 0)
+        rc = runtime_check_config(&cfg);
+    if (rc < 0)
+        return rc;
+    runtime_fill_defaults(&cfg);
+
+    numaperf_rt_t *rt = aligned_alloc(NUMAPERF_CACHE_LINE, sizeof(*rt));
+    if (rt == NULL)
+        return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the runtime");
+    memset(rt, 0, sizeof(*rt));
+    rt->config = cfg;
+    rc = runtime_assemble(rt);
+    if (rc < 0) {
+        runtime_free(rt);
+        return rc;
+    }
+    *out = rt;
+    return 0;
+}
+
+/* ---- spawn ---- */
+
+static int runtime_spawn_target(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
+                                struct numaperf__submission *out)
+{
+    const uint32_t known =
+        NUMAPERF_SPAWN_HAS_NODE | NUMAPERF_SPAWN_HAS_WORKER | NUMAPERF_SPAWN_NEVER_STEAL;
+    bool has_node = (options->flags & NUMAPERF_SPAWN_HAS_NODE) != 0;
+    bool has_worker = (options->flags & NUMAPERF_SPAWN_HAS_WORKER) != 0;
+    if ((options->flags & ~known) != 0)
+        return numaperf__fail(-EINVAL, 0, "spawn", "flags %#x has an unknown bit", options->flags);
+    if (!has_node && options->node != 0)
+        return numaperf__fail(-EINVAL, 0, "spawn", "node %d without NUMAPERF_SPAWN_HAS_NODE",
+                              options->node);
+    if (!has_worker && options->worker != 0)
+        return numaperf__fail(-EINVAL, 0, "spawn", "worker %d without NUMAPERF_SPAWN_HAS_WORKER",
+                              options->worker);
+    if (has_worker && (options->worker < 0 || (uint32_t)options->worker >= rt->worker_count))
+        return numaperf__fail(-EINVAL, 0, "spawn", "worker %d: the runtime has 0 to %u",
+                              options->worker, rt->worker_count - 1);
+
+    out->on_cancel = options->on_cancel;
+    out->stealable = !has_worker && (options->flags & NUMAPERF_SPAWN_NEVER_STEAL) == 0;
+    out->worker = has_worker ? &rt->workers[options->worker] : NULL;
+    if (has_worker && !has_node) {
+        out->node = out->worker->node;
+        return 0;
+    }
+    out->node = numaperf__submit_node(rt, has_node ? options->node : NUMAPERF_NODE_LOCAL);
+    if (out->node == NULL)
+        return NUMAPERF_E_NO_NODE;
+    if (has_worker && out->worker->node != out->node)
+        return numaperf__fail(-EINVAL, 0, "spawn", "worker %d is on node %d, not on node %d",
+                              options->worker, out->worker->node->id, out->node->id);
+    return 0;
+}
+
+static int runtime_spawn_check(const numaperf_rt_t *rt, numaperf_task_fn fn)
+{
+    if (rt == NULL || fn == NULL)
+        return numaperf__fail(-EINVAL, 0, "spawn", "rt and fn must not be NULL");
+    return 0;
+}
+
+int numaperf_rt_spawn(numaperf_rt_t *rt, int node, numaperf_task_fn fn, void *arg)
+{
+    int rc = runtime_spawn_check(rt, fn);
+    if (rc < 0)
+        return rc;
+    struct numaperf__submission to = {.node = numaperf__submit_node(rt, node), .stealable = true};
+    if (to.node == NULL)
+        return NUMAPERF_E_NO_NODE;
+    return numaperf__submit(rt, &to, fn, &arg, 1);
+}
+
+int numaperf_rt_spawn_batch(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
+                            numaperf_task_fn fn, void *const *args, size_t count)
+{
+    int rc = runtime_spawn_check(rt, fn);
+    if (rc < 0)
+        return rc;
+    if (args == NULL && count > 0)
+        return numaperf__fail(-EINVAL, 0, "spawn", "args is NULL, count is %zu", count);
+    const numaperf_spawn_options_t defaults = NUMAPERF_SPAWN_OPTIONS_INIT;
+    numaperf_spawn_options_t loaded;
+    rc = numaperf__config_load(&loaded, sizeof(loaded), RUNTIME_OPTIONS_MIN_SIZE,
+                               options != NULL ? options : &defaults, "spawn");
+    if (rc < 0)
+        return rc;
+    struct numaperf__submission to;
+    rc = runtime_spawn_target(rt, &loaded, &to);
+    if (rc < 0)
+        return rc;
+    return numaperf__submit(rt, &to, fn, args, count);
+}
+
+int numaperf_rt_spawn_with(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
+                           numaperf_task_fn fn, void *arg)
+{
+    return numaperf_rt_spawn_batch(rt, options, fn, &arg, 1);
+}
+
+int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)
+{
+    int rc = runtime_spawn_check(rt, fn);
+    return rc < 0 ? rc : numaperf__submit_each_node(rt, fn, arg);
+}
+
+/* ---- stop ---- */
+
+static uint64_t runtime_now_ns(void)
+{
+    struct timespec now;
+    int rc = clock_gettime(CLOCK_MONOTONIC, &now);
+    NUMAPERF_ASSERT(rc == 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What a stop remembers of the workers, to tell a callback that does not return. */
+struct runtime_watch {
+    uint64_t *turns;    /* of each worker when it was last seen to move */
+    uint64_t *since_ns; /* when that was */
+};
+
+static bool runtime_any_stuck(const numaperf_rt_t *rt, struct runtime_watch *watch, uint64_t now_ns)
+{
+    bool stuck = false;
+    for (uint32_t i = 0; i < rt->worker_count; i++) {
+        uint64_t turn = atomic_load_explicit(&rt->workers[i].turn, memory_order_relaxed);
+        if (turn != watch->turns[i]) {
+            watch->turns[i] = turn;
+            watch->since_ns[i] = now_ns;
+        }
+        bool runs = atomic_load_explicit(&rt->workers[i].state, memory_order_relaxed) ==
+                    NUMAPERF__WORKER_RUNNING;
+        if (runs && now_ns - watch->since_ns[i] >= RUNTIME_STUCK_NS)
+            stuck = true;
+    }
+    return stuck;
+}
+
+static bool runtime_all_exited(const numaperf_rt_t *rt)
+{
+    /* Acquire pairs with the release of the worker's last act. */
+    return atomic_load_explicit(&rt->exited_count, memory_order_acquire) == rt->worker_count;
+}
+
+/* One look of a stop: move the state on where it is time; true when all workers have ended. */
+static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
+{
+    if (numaperf__rt_state(rt) == NUMAPERF__RT_DRAINING &&
+        (time_is_over || numaperf__rt_drained(rt)))
+        numaperf__rt_advance(rt, NUMAPERF__RT_CANCELLING);
+    /* Idle workers cancel by themselves; what waits for a worker that is stuck is ours. */
+    if (numaperf__rt_state(rt) == NUMAPERF__RT_CANCELLING && stuck)
+        numaperf__rt_cancel_queued(rt);
+    numaperf__rt_close_if_drained(rt);
+    return runtime_all_exited(rt);
+}
+
+static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, struct runtime_watch *watch)
+{
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
+    uint64_t start_ns = runtime_now_ns();
+    for (uint32_t i = 0; i < rt->worker_count; i++) {
+        watch->turns[i] = UINT64_MAX;
+        watch->since_ns[i] = start_ns;
+    }
+    for (;;) {
+        uint64_t now_ns = runtime_now_ns();
+        bool time_is_over = now_ns - start_ns >= timeout_ns;
+        bool stuck = runtime_any_stuck(rt, watch, now_ns);
+        if (runtime_stop_step(rt, time_is_over, stuck))
+            return 0;
+        if (time_is_over && stuck)
+            return numaperf__fail(-ETIMEDOUT, ETIMEDOUT, "stop",
+                                  "a callback is still running; its worker ends when it returns");
+        (void)nanosleep(&pause, NULL); /* shorter when a signal comes, which is as well */
+    }
+}
+
+static int runtime_stop_locked(numaperf_rt_t *rt, uint64_t timeout_ns)
+{
+    if (rt->joined)
+        return 0;
+    struct runtime_watch watch = {
+        .turns = calloc(rt->worker_count, sizeof(uint64_t)),
+        .since_ns = calloc(rt->worker_count, sizeof(uint64_t)),
+    };
+    int rc = -ENOMEM;
+    if (watch.turns != NULL && watch.since_ns != NULL) {
+        numaperf__rt_advance(rt, NUMAPERF__RT_DRAINING);
+        rc = runtime_stop_wait(rt, timeout_ns, &watch);
+    } else {
+        (void)numaperf__fail(-ENOMEM, ENOMEM, "stop", "no memory for %u workers", rt->worker_count);
+    }
+    free(watch.turns);
+    free(watch.since_ns);
+    if (rc == 0) {
+        runtime_join(rt);
+        rt->joined = true;
+    }
+    return rc;
+}
+
+int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns)
+{
+    if (rt == NULL)
+        return numaperf__fail(-EINVAL, 0, "stop", "rt must not be NULL");
+    if (numaperf__worker_is_of(rt))
+        return numaperf__fail(-EDEADLK, 0, "stop", "called on worker %u, which it would wait for",
+                              numaperf_worker_current()->index);
+    (void)pthread_mutex_lock(&rt->stop_mutex);
+    int rc = runtime_stop_locked(rt, timeout_ns);
+    (void)pthread_mutex_unlock(&rt->stop_mutex);
+    return rc;
+}
+
+void numaperf_rt_destroy(numaperf_rt_t *rt)
+{
+    if (rt == NULL)
+        return;
+    if (numaperf__worker_is_of(rt)) {
+        (void)numaperf__fail(-EDEADLK, 0, "destroy", "called on worker %u, which it would wait for",
+                             numaperf_worker_current()->index);
+        return;
+    }
+    /* What is queued is cancelled at once; what runs is waited for without limit. */
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
+    while (numaperf_rt_stop(rt, 0) < 0)
+        (void)nanosleep(&pause, NULL);
+    runtime_locks_fini(rt);
+    runtime_free(rt);
+}
+
+/* ---- what a runtime tells ---- */
+
+size_t numaperf_rt_worker_count(const numaperf_rt_t *rt, int node)
+{
+    if (rt == NULL)
+        return 0;
+    if (node == NUMAPERF_NODE_ANY)
+        return rt->worker_count;
+    if (node < 0 || node >= NUMAPERF_NODE_MAX || rt->node_index[node] < 0)
+        return 0;
+    return rt->nodes[rt->node_index[node]].worker_count;
+}
+
+int numaperf_rt_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
+{
+    if (rt == NULL || out == NULL)
+        return numaperf__fail(-EINVAL, 0, "nodes", "rt and out must not be NULL");
+    numaperf_nodemask_zero(out);
+    for (uint32_t i = 0; i < rt->node_count; i++)
+        (void)numaperf_nodemask_add(out, rt->nodes[i].id); /* was in a mask before */
+    return 0;
+}
+
+const numaperf_topology_t *numaperf_rt_topology(const numaperf_rt_t *rt)
+{
+    return rt != NULL ? rt->topology : NULL;
+}
+
+numaperf_worker_t *numaperf_rt_worker(const numaperf_rt_t *rt, uint32_t index)
+{
+    return rt != NULL && index < rt->worker_count ? &rt->workers[index] : NULL;
+}
+
+int numaperf_rt_enforcement(const numaperf_rt_t *rt, numaperf_enforcement_t *out)
+{
+    if (rt == NULL || out == NULL)
+        return numaperf__fail(-EINVAL, 0, "enforcement", "rt and out must not be NULL");
+    *out = rt->workers[0].enforcement;
+    for (uint32_t i = 1; i < rt->worker_count; i++)
+        numaperf__enforce_lower(out, &rt->workers[i].enforcement);
+    return 0;
+}
+
+int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t index, numaperf_worker_stats_t *out)
+{
+    const numaperf_worker_t *worker = numaperf_rt_worker(rt, index);
+    if (worker == NULL)
+        return numaperf__fail(-EINVAL, 0, "stats", "there is no worker %u", index);
+    numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
+    stats.node = worker->node->id;
+    stats.cpu = worker->cpu;
+    stats.index = index;
+    if (index == worker->node->first_worker)
+        stats.stolen_from = atomic_load_explicit(&worker->node->stolen_from, memory_order_relaxed);
+    numaperf__stats_snapshot(&worker->counters, &stats);
+    return numaperf__result_store(out, RUNTIME_STATS_MIN_SIZE, &stats, sizeof(stats), "stats");
+}
+
+uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt)
+{
+    return rt != NULL ? atomic_load_explicit(&rt->violation_count, memory_order_relaxed) : 0;
+}
+
+static int runtime_part_placement(const numaperf_worker_t *worker, uint32_t part,
+                                  numaperf_placement_t *out)
+{
+    if (part == NUMAPERF_WORKER_ARENA)
+        return numaperf_arena_audit(worker->arena, out);
+    /* The kernel is asked about addresses: that they may be unmapped by now harms nobody. */
+    if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
+        return numaperf__fail(NUMAPERF_E_STOPPING, 0, "placement", "worker %u has ended",
+                              worker->index);
+    if (part == NUMAPERF_WORKER_STACK)
+        return numaperf__pages_query(worker->stack_base, worker->stack_length, out);
+    if (worker->ring_length[0] == 0)
+        return numaperf__fail(NUMAPERF_E_UNSUPPORTED, 0, "placement", "worker %u has no ring",
+                              worker->index);
+    int rc = numaperf__pages_query(worker->ring_base[0], worker->ring_length[0], out);
+    if (rc == 0)
+        rc = numaperf__pages_query(worker->ring_base[1], worker->ring_length[1], out);
+    return rc;
+}
+
+int numaperf_worker_placement(const numaperf_worker_t *worker, uint32_t part,
+                              numaperf_placement_t *out)
+{
+    if (worker == NULL || part > NUMAPERF_WORKER_RING)
+        return numaperf__fail(-EINVAL, 0, "placement", "worker is NULL or part %u unknown", part);
+    numaperf_placement_t found = NUMAPERF_PLACEMENT_INIT;
+    int rc = runtime_part_placement(worker, part, &found);
+    if (rc < 0)
+        return numaperf_last_error()->code == rc
+                   ? rc
+                   : numaperf__fail(rc, -rc, "placement", "the pages cannot be queried");
+    return numaperf__result_store(out, RUNTIME_PLACEMENT_MIN_SIZE, &found, sizeof(found),
+                                  "placement");
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The way out: states of a runtime, and when it is empty.
+ *
+ * Drained means accepted == finished. Both only grow (a retracted announcement apart, which makes
+ * accepted too high for a moment), and finished never passes accepted; so when the sum of what is
+ * finished, read first, equals the sum of what was accepted, read second, then nothing was
+ * unfinished at the moment between the two. A submitter announces before it looks at the state:
+ * either it sees the new state and retracts, or whoever changed the state sees the announcement.
+ *
+ * Any thread may advance the state; it only ever grows.
+ */
+#include "base/assert.h"
+#include "sched/sched.h"
+
+enum numaperf__rt_state numaperf__rt_state(const numaperf_rt_t *rt)
+{
+    /* seq_cst: pairs with the exchange in numaperf__rt_advance(); after an announcement. */
+    return (enum numaperf__rt_state)atomic_load_explicit(&rt->state, memory_order_seq_cst);
+}
+
+void numaperf__rt_advance(numaperf_rt_t *rt, enum numaperf__rt_state to)
+{
+    uint32_t state = atomic_load_explicit(&rt->state, memory_order_seq_cst);
+    while (state < (uint32_t)to) {
+        if (!atomic_compare_exchange_weak_explicit(&rt->state, &state, (uint32_t)to,
+                                                   memory_order_seq_cst, memory_order_seq_cst))
+            continue;
+        if (to >= NUMAPERF__RT_DRAINING)
+            numaperf__wake_all(rt);
+        return;
+    }
+}
+
+static uint64_t drain_finished(const numaperf_rt_t *rt)
+{
+    /* Acquire pairs with the release of who finished a task: its announcement came before. */
+    uint64_t sum = atomic_load_explicit(&rt->finished_outside, memory_order_acquire);
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        sum += atomic_load_explicit(&rt->workers[i].finished, memory_order_acquire);
+    return sum;
+}
+
+static uint64_t drain_accepted(const numaperf_rt_t *rt)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < rt->node_count; i++) {
+        sum += numaperf__inbox_accepted(&rt->nodes[i].unbound);
+        sum += numaperf__inbox_accepted(&rt->nodes[i].fixed);
+    }
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        sum += numaperf__inbox_accepted(&rt->workers[i].bound);
+    return sum;
+}
+
+bool numaperf__rt_drained(const numaperf_rt_t *rt)
+{
+    uint64_t finished = drain_finished(rt); /* first: see the file comment */
+    uint64_t accepted = drain_accepted(rt);
+    NUMAPERF_ASSERT(finished <= accepted);
+    return finished == accepted;
+}
+
+void numaperf__rt_close_if_drained(numaperf_rt_t *rt)
+{
+    if (numaperf__rt_state(rt) == NUMAPERF__RT_CANCELLING && numaperf__rt_drained(rt))
+        numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
+}
+
+void numaperf__task_cancel(const numaperf_rt_t *rt, struct numaperf__task *task)
+{
+    numaperf_cancel_fn cancel =
+        task->on_cancel != NULL ? task->on_cancel : rt->config.on_task_cancel;
+    if (cancel != NULL)
+        cancel(task->fn, task->arg, rt->config.data);
+    numaperf__task_free(task);
+}
+
+static void drain_cancel_inbox(numaperf_rt_t *rt, struct numaperf__inbox *inbox)
+{
+    struct numaperf__task *task = NULL;
+    while ((task = numaperf__inbox_pop(inbox)) != NULL) {
+        numaperf__task_cancel(rt, task);
+        /* Release pairs with the acquire in drain_finished(). */
+        (void)atomic_fetch_add_explicit(&rt->finished_outside, 1, memory_order_release);
+    }
+}
+
+void numaperf__rt_cancel_queued(numaperf_rt_t *rt)
+{
+    NUMAPERF_ASSERT(numaperf__rt_state(rt) >= NUMAPERF__RT_CANCELLING);
+
+    for (uint32_t i = 0; i < rt->node_count; i++) {
+        drain_cancel_inbox(rt, &rt->nodes[i].unbound);
+        drain_cancel_inbox(rt, &rt->nodes[i].fixed);
+    }
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        drain_cancel_inbox(rt, &rt->workers[i].bound);
+}

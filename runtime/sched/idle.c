@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who sleeps, and who is woken.
+ *
+ *   RUNNING --own inboxes empty--> SEARCHING --nothing anywhere--> SLEEPING
+ *      ^                             |   ^                             |
+ *      +--- a task, or I/O ----------+   +--- a wake, I/O, a deadline -+
+ *
+ * The worker makes every move itself, but for SLEEPING -> SEARCHING, which is made by whoever
+ * comes first: a waker (compare-and-swap, then the counters, then the eventfd), or the worker
+ * after its wait.
+ *
+ * The rule: after a push, when no worker that may run the task is SEARCHING, wake one that is
+ * SLEEPING; and a worker that stops searching while work is left and nobody else searches wakes
+ * the next. A burst thus costs one wake, and grows by one worker as long as there is work.
+ *
+ * The argument that no task is left behind. Announcements (inbox.c), worker states and the two
+ * counters of a node are accessed with sequential consistency, so there is one order of them.
+ * A submitter announces, then looks. (1) It sees searching > 0: then some worker has counted
+ * itself in and not yet out; when it counts itself out, it looks at all inboxes it may take from,
+ * after that, and so sees the announcement: it takes the task, or finds work left and wakes.
+ * (2) It sees a worker SLEEPING: it wakes it. (3) It sees neither: then every permitted worker is
+ * RUNNING, or on its way to sleep but not counted: that one looks at the inboxes after it has
+ * stored SLEEPING. A running worker looks before it searches, and searches before it sleeps.
+ *
+ * The counters are changed just after the state, by two different threads when a waker is
+ * involved: `searching` may be too low for a moment (an extra wake), `sleeping` too high (a vain
+ * look), never the other way round.
+ *
+ * Idle spin: the worker keeps a moving average of how long it waits for work; when that is below
+ * spin_ns_max it looks around that long before it sleeps, else not at all.
+ */
+#include "base/assert.h"
+#include "io/loop.h"
+#include "sched/sched.h"
+
+#include <sched.h>
+#include <time.h>
+
+#define IDLE_BARREN_MAX 32u      /* fruitless rounds before the PU is offered to others */
+#define IDLE_PEEK_PAUSES_MAX 32u /* pauses between two looks of a spin */
+#define IDLE_GAP_CAP_NS 1000000u /* longer waits are as good as this one to the average */
+
+static uint64_t idle_now_ns(void)
+{
+    struct timespec now;
+    int rc = clock_gettime(CLOCK_MONOTONIC, &now);
+    NUMAPERF_ASSERT(rc == 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* ---- states ---- */
+
+static void idle_set_state(struct numaperf_worker *worker, enum numaperf__worker_state state)
+{
+    atomic_store_explicit(&worker->state, (uint32_t)state, memory_order_seq_cst);
+}
+
+static void idle_count(_Atomic int32_t *counter, int32_t n)
+{
+    (void)atomic_fetch_add_explicit(counter, n, memory_order_seq_cst);
+}
+
+/* SLEEPING -> SEARCHING; false when somebody else made that move. */
+static bool idle_rouse(struct numaperf_worker *worker)
+{
+    uint32_t expected = NUMAPERF__WORKER_SLEEPING;
+    if (!atomic_compare_exchange_strong_explicit(&worker->state, &expected,
+                                                 NUMAPERF__WORKER_SEARCHING, memory_order_seq_cst,
+                                                 memory_order_seq_cst))
+        return false;
+    idle_count(&worker->node->searching, 1);
+    idle_count(&worker->node->sleeping, -1);
+    return true;
+}
+
+/* ---- wake ---- */
+
+static bool idle_wake(struct numaperf_worker *worker)
+{
+    if (atomic_load_explicit(&worker->state, memory_order_seq_cst) != NUMAPERF__WORKER_SLEEPING)
+        return false;
+    if (!idle_rouse(worker))
+        return false;
+    numaperf__wake_signal(&worker->wake);
+    return true;
+}
+
+static bool idle_wake_one_of(struct numaperf__node *node, struct numaperf_worker *workers)
+{
+    if (atomic_load_explicit(&node->sleeping, memory_order_seq_cst) <= 0)
+        return false;
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        if (idle_wake(&workers[node->first_worker + i]))
+            return true;
+    }
+    return false;
+}
+
+static bool idle_has_searching(const struct numaperf__node *node)
+{
+    return atomic_load_explicit(&node->searching, memory_order_seq_cst) > 0;
+}
+
+void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
+{
+    struct numaperf_worker *workers = node->rt->workers;
+    if (idle_has_searching(node) || idle_wake_one_of(node, workers) || !stealable)
+        return;
+    /* Every policy lets all nodes steal or none, so the victims of this node are its thieves. */
+    struct numaperf__node *nodes = node - node->index;
+    for (uint32_t i = 0; i < node->victim_count; i++) {
+        if (idle_has_searching(&nodes[node->victims[i]]))
+            return;
+    }
+    for (uint32_t i = 0; i < node->victim_count; i++) {
+        if (idle_wake_one_of(&nodes[node->victims[i]], workers))
+            return;
+    }
+}
+
+void numaperf__wake_worker(struct numaperf_worker *worker)
+{
+    (void)idle_wake(worker); /* one that does not sleep looks into its inbox before it does */
+}
+
+void numaperf__wake_all(numaperf_rt_t *rt)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        numaperf__wake_signal(&rt->workers[i].wake);
+}
+
+/* ---- take ---- */
+
+struct numaperf__task *numaperf__worker_take_own(struct numaperf_worker *worker)
+{
+    struct numaperf__inbox *sources[3] = {&worker->bound, &worker->node->unbound,
+                                          &worker->node->fixed};
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t at = (worker->next_source + i) % 3;
+        if (numaperf__inbox_depth(sources[at]) == 0)
+            continue;
+        struct numaperf__task *task = numaperf__inbox_pop(sources[at]);
+        if (task != NULL) {
+            worker->next_source = (at + 1) % 3; /* so that none of the three starves */
+            return task;
+        }
+    }
+    return NULL;
+}
+
+static struct numaperf__task *idle_take(struct numaperf_worker *worker)
+{
+    struct numaperf__task *task = numaperf__worker_take_own(worker);
+    struct numaperf__node *home = worker->node;
+    struct numaperf__node *nodes = home - home->index;
+    for (uint32_t i = 0; task == NULL && i < home->victim_count; i++) {
+        struct numaperf__node *victim = &nodes[home->victims[i]];
+        if (numaperf__inbox_depth(&victim->unbound) == 0)
+            continue;
+        task = numaperf__inbox_pop(&victim->unbound);
+        if (task != NULL)
+            (void)atomic_fetch_add_explicit(&victim->stolen_from, 1, memory_order_relaxed);
+    }
+    return task;
+}
+
+/* Whether there is any task the worker may run, announced ones included. */
+static bool idle_has_work(const struct numaperf_worker *worker)
+{
+    const struct numaperf__node *home = worker->node;
+    const struct numaperf__node *nodes = home - home->index;
+    if (numaperf__inbox_has_work(&worker->bound) || numaperf__inbox_has_work(&home->unbound) ||
+        numaperf__inbox_has_work(&home->fixed))
+        return true;
+    for (uint32_t i = 0; i < home->victim_count; i++) {
+        if (numaperf__inbox_has_work(&nodes[home->victims[i]].unbound))
+            return true;
+    }
+    return false;
+}
+
+/* ---- search, sleep ---- */
+
+/* The last act of a search: whoever relied on it must not be left waiting. */
+static void idle_leave(struct numaperf_worker *worker)
+{
+    struct numaperf__node *home = worker->node;
+    struct numaperf__node *nodes = home - home->index;
+    idle_set_state(worker, NUMAPERF__WORKER_RUNNING);
+    idle_count(&home->searching, -1);
+    if (numaperf__inbox_has_work(&home->unbound))
+        numaperf__wake_for_node(home, true);
+    else if (numaperf__inbox_has_work(&home->fixed))
+        numaperf__wake_for_node(home, false);
+    for (uint32_t i = 0; i < home->victim_count; i++) {
+        struct numaperf__node *victim = &nodes[home->victims[i]];
+        if (numaperf__inbox_has_work(&victim->unbound))
+            numaperf__wake_for_node(victim, true);
+    }
+}
+
+/* Look around for up to `limit_ns`; returns whether something turned up. */
+static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, uint64_t limit_ns)
+{
+    uint32_t pauses = 1;
+    for (;;) {
+        for (uint32_t i = 0; i < pauses; i++)
+            numaperf__cpu_relax();
+        if (idle_has_work(worker) || numaperf__loop_ready(worker->loop))
+            return true;
+        if (idle_now_ns() - start_ns >= limit_ns)
+            return false;
+        /* Peeks fetch lines that pushers write: fewer of them cost the pushers less. */
+        if (pauses < IDLE_PEEK_PAUSES_MAX)
+            pauses *= 2;
+    }
+}
+
+static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
+{
+    idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
+    idle_count(&worker->node->sleeping, 1);
+    idle_count(&worker->node->searching, -1);
+    if (!idle_has_work(worker)) {
+        numaperf__counter_add_owner(&worker->counters.parks, 1);
+        numaperf__loop_wait(worker->loop, timeout_ns);
+    }
+    if (!idle_rouse(worker))
+        numaperf__counter_add_owner(&worker->counters.wakes, 1);
+}
+
+static void idle_learn_gap(struct numaperf_worker *worker, uint64_t gap_ns)
+{
+    if (gap_ns > IDLE_GAP_CAP_NS)
+        gap_ns = IDLE_GAP_CAP_NS;
+    worker->idle_gap_ns = (worker->idle_gap_ns * 7 + gap_ns) / 8;
+}
+
+/* Announced but not to be had for long: its submitter may wait for this very PU. */
+static void idle_yield_when_barren(struct numaperf_worker *worker)
+{
+    if (!idle_has_work(worker)) {
+        worker->barren = 0;
+    } else if (++worker->barren >= IDLE_BARREN_MAX) {
+        worker->barren = 0;
+        (void)sched_yield(); /* cannot fail on Linux */
+    }
+}
+
+struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker)
+{
+    idle_set_state(worker, NUMAPERF__WORKER_SEARCHING);
+    idle_count(&worker->node->searching, 1);
+    struct numaperf__task *task = idle_take(worker);
+    uint64_t timeout_ns = task == NULL ? numaperf__loop_timeout_ns(worker->loop) : 0;
+    if (timeout_ns > 0) {
+        uint64_t spin_ns = worker->rt->config.spin_ns_max;
+        uint64_t start_ns = idle_now_ns();
+        bool found = false;
+        if (spin_ns > 0 && worker->idle_gap_ns <= spin_ns) {
+            numaperf__counter_add_owner(&worker->counters.spins, 1);
+            found = idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns);
+        }
+        if (!found) /* asked again: the spin took its time */
+            idle_sleep(worker, numaperf__loop_timeout_ns(worker->loop));
+        if (spin_ns > 0)
+            idle_learn_gap(worker, idle_now_ns() - start_ns);
+        task = idle_take(worker);
+    }
+    if (task == NULL)
+        idle_yield_when_barren(worker);
+    idle_leave(worker);
+    return task;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which nodes a runtime has, and which PU each worker gets: read from the topology once, before
+ * any thread exists, and constant afterwards. Nodes are indexed in ascending order of their OS
+ * ids, which may have holes; nothing is indexed by OS id but rt->node_index. Workers of one node
+ * are neighbours.
+ *
+ * PUs are given out core by core: first one PU of each core, then the others.
+ */
+#include "base/assert.h"
+#include "base/error.h"
+#include "sched/sched.h"
+#include "sched/steal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LAYOUT_WORKERS_MAX 8192u
+
+/* ---- nodes ---- */
+
+static int layout_check_node(const numaperf_rt_t *rt, int node)
+{
+    numaperf_cpuset_t cpus;
+    int rc = numaperf_topology_node_cpus(rt->topology, node, &cpus);
+    if (rc == NUMAPERF_E_NO_NODE)
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d does not exist", node);
+    if (rc < 0)
+        return rc;
+    if (numaperf_cpuset_count(&cpus) == 0)
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no usable PUs", node);
+    if (numaperf_topology_node_memory_bytes(rt->topology, node) == 0)
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no usable memory", node);
+    return 0;
+}
+
+/* Every node with usable PUs and memory. */
+static int layout_usable_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
+{
+    numaperf_nodemask_t all;
+    int rc = numaperf_topology_nodes(rt->topology, &all);
+    if (rc < 0)
+        return rc;
+    numaperf_nodemask_zero(out);
+    for (int node = numaperf_nodemask_next(&all, -1); node >= 0;
+         node = numaperf_nodemask_next(&all, node)) {
+        numaperf_cpuset_t cpus;
+        if (numaperf_topology_node_cpus(rt->topology, node, &cpus) == 0 &&
+            numaperf_cpuset_count(&cpus) > 0 &&
+            numaperf_topology_node_memory_bytes(rt->topology, node) > 0)
+            (void)numaperf_nodemask_add(out, node); /* an id of the mask is in range */
+    }
+    if (numaperf_nodemask_count(out) == 0)
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start",
+                              "no node has both usable PUs and usable memory");
+    return 0;
+}
+
+static int layout_choose_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
+{
+    if (numaperf_nodemask_count(&rt->config.nodes) == 0)
+        return layout_usable_nodes(rt, out);
+    *out = rt->config.nodes;
+    for (int node = numaperf_nodemask_next(out, -1); node >= 0;
+         node = numaperf_nodemask_next(out, node)) {
+        int rc = layout_check_node(rt, node);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+static int layout_worker_total(const numaperf_rt_t *rt, const numaperf_nodemask_t *nodes,
+                               uint32_t *out_total)
+{
+    uint64_t total = 0;
+    for (int node = numaperf_nodemask_next(nodes, -1); node >= 0;
+         node = numaperf_nodemask_next(nodes, node)) {
+        numaperf_cpuset_t cores;
+        int rc = numaperf_topology_node_cores(rt->topology, node, &cores);
+        if (rc < 0)
+            return rc;
+        total += rt->config.workers_per_node != 0 ? rt->config.workers_per_node
+                                                  : (uint32_t)numaperf_cpuset_count(&cores);
+    }
+    if (total > LAYOUT_WORKERS_MAX)
+        return numaperf__fail(
+            -EINVAL, 0, "start", "workers_per_node %u makes %llu workers, above the limit of %u",
+            rt->config.workers_per_node, (unsigned long long)total, LAYOUT_WORKERS_MAX);
+    *out_total = (uint32_t)total;
+    return 0;
+}
+
+/* ---- PUs ---- */
+
+/* The PUs of a node in the order they are given out; returns how many. */
+static int layout_cpu_order(const numaperf_rt_t *rt, int node, int32_t *out_cpus, int *out_count)
+{
+    numaperf_cpuset_t cpus;
+    numaperf_cpuset_t cores;
+    int rc = numaperf_topology_node_cpus(rt->topology, node, &cpus);
+    if (rc == 0)
+        rc = numaperf_topology_node_cores(rt->topology, node, &cores);
+    if (rc < 0)
+        return rc;
+    int count = 0;
+    for (int cpu = numaperf_cpuset_next(&cores, -1); cpu >= 0;
+         cpu = numaperf_cpuset_next(&cores, cpu))
+        out_cpus[count++] = cpu;
+    for (int cpu = numaperf_cpuset_next(&cpus, -1); cpu >= 0;
+         cpu = numaperf_cpuset_next(&cpus, cpu)) {
+        if (!numaperf_cpuset_contains(&cores, cpu))
+            out_cpus[count++] = cpu;
+    }
+    NUMAPERF_ASSERT(count == numaperf_cpuset_count(&cpus));
+    *out_count = count;
+    return 0;
+}
+
+static int layout_node_workers(numaperf_rt_t *rt, struct numaperf__node *node, int32_t *cpus)
+{
+    int cpu_count = 0;
+    int rc = layout_cpu_order(rt, node->id, cpus, &cpu_count);
+    if (rc < 0)
+        return rc;
+    numaperf_cpuset_t cores;
+    rc = numaperf_topology_node_cores(rt->topology, node->id, &cores);
+    if (rc < 0)
+        return rc;
+    node->worker_count = rt->config.workers_per_node != 0 ? rt->config.workers_per_node
+                                                          : (uint32_t)numaperf_cpuset_count(&cores);
+    if (rt->config.mode == NUMAPERF_MODE_HARD && node->worker_count > (uint32_t)cpu_count)
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "start",
+                              "node %d has %d usable PUs, %u workers need one each", node->id,
+                              cpu_count, node->worker_count);
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        struct numaperf_worker *worker = &rt->workers[node->first_worker + i];
+        worker->rt = rt;
+        worker->node = node;
+        worker->index = node->first_worker + i;
+        worker->cpu = cpus[i % (uint32_t)cpu_count];
+        /* The first round has company when a second one comes to the same PU. */
+        worker->cpu_shared =
+            i >= (uint32_t)cpu_count || i + (uint32_t)cpu_count < node->worker_count;
+    }
+    return 0;
+}
+
+/* ---- victims ---- */
+
+static int layout_victims(numaperf_rt_t *rt)
+{
+    uint32_t n = rt->node_count;
+    int32_t *distances = calloc((size_t)n * n, sizeof(*distances));
+    rt->victim_table = calloc((size_t)n * n, sizeof(*rt->victim_table));
+    if (distances == NULL || rt->victim_table == NULL) {
+        free(distances);
+        return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the distances");
+    }
+    for (uint32_t from = 0; from < n; from++) {
+        for (uint32_t to = 0; to < n; to++)
+            distances[from * n + to] =
+                numaperf_topology_distance(rt->topology, rt->nodes[from].id, rt->nodes[to].id);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        rt->nodes[i].victims = rt->victim_table + (size_t)i * n;
+        rt->nodes[i].victim_count =
+            numaperf__steal_order(rt->config.steal_policy, distances, n, i, rt->nodes[i].victims);
+    }
+    free(distances);
+    return 0;
+}
+
+/* ---- whole ---- */
+
+static void *layout_alloc(size_t count, size_t size)
+{
+    size_t bytes = count * size; /* both are bounded */
+    void *memory = aligned_alloc(NUMAPERF_CACHE_LINE, bytes);
+    if (memory != NULL)
+        memset(memory, 0, bytes);
+    return memory;
+}
+
+static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
+{
+    int32_t *cpus = calloc(NUMAPERF_CPU_MAX, sizeof(*cpus));
+    if (cpus == NULL)
+        return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the list of PUs");
+    uint32_t index = 0;
+    uint32_t first_worker = 0;
+    int rc = 0;
+    for (int id = numaperf_nodemask_next(nodes, -1); id >= 0 && rc == 0;
+         id = numaperf_nodemask_next(nodes, id)) {
+        struct numaperf__node *node = &rt->nodes[index];
+        node->rt = rt;
+        node->id = id;
+        node->index = index;
+        node->first_worker = first_worker;
+        rt->node_index[id] = (int16_t)index;
+        numaperf__inbox_init(&node->unbound);
+        numaperf__inbox_init(&node->fixed);
+        rc = layout_node_workers(rt, node, cpus);
+        first_worker += node->worker_count;
+        index++;
+    }
+    free(cpus);
+    NUMAPERF_ASSERT(rc < 0 || first_worker == rt->worker_count);
+    return rc < 0 ? rc : layout_victims(rt);
+}
+
+static int layout_wakes(numaperf_rt_t *rt)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++) {
+        numaperf__inbox_init(&rt->workers[i].bound);
+        int rc = numaperf__wake_init(&rt->workers[i].wake);
+        if (rc < 0)
+            return numaperf__fail(rc, -rc, "eventfd", "no descriptor for the wakes of worker %u",
+                                  i);
+    }
+    return 0;
+}
+
+int numaperf__layout_create(numaperf_rt_t *rt)
+{
+    numaperf_nodemask_t nodes;
+    int rc = layout_choose_nodes(rt, &nodes);
+    if (rc == 0)
+        rc = layout_worker_total(rt, &nodes, &rt->worker_count);
+    if (rc < 0)
+        return rc;
+
+    memset(rt->node_index, 0xff, sizeof(rt->node_index)); /* -1 everywhere */
+    rt->node_count = (uint32_t)numaperf_nodemask_count(&nodes);
+    rt->nodes = layout_alloc(rt->node_count, sizeof(*rt->nodes));
+    rt->workers = layout_alloc(rt->worker_count, sizeof(*rt->workers));
+    if (rt->nodes == NULL || rt->workers == NULL) {
+        rc = numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for %u workers", rt->worker_count);
+        rt->worker_count = 0;
+        goto undo;
+    }
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        rt->workers[i].wake.fd = -1;
+    rc = layout_fill(rt, &nodes);
+    if (rc == 0)
+        rc = layout_wakes(rt);
+    if (rc == 0)
+        return 0;
+undo:
+    numaperf__layout_destroy(rt);
+    return rc;
+}
+
+void numaperf__layout_destroy(numaperf_rt_t *rt)
+{
+    for (uint32_t i = 0; rt->workers != NULL && i < rt->worker_count; i++) {
+        numaperf__wake_fini(&rt->workers[i].wake);
+        numaperf_arena_destroy(rt->workers[i].arena);
+    }
+    free(rt->victim_table);
+    free(rt->nodes);
+    free(rt->workers);
+    rt->victim_table = NULL;
+    rt->nodes = NULL;
+    rt->workers = NULL;
+    rt->worker_count = 0;
+    rt->node_count = 0;
+}

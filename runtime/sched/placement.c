@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What a worker has, and whether it is where it should be: pin, memory policy, stack, arena, ring,
+ * io-wq, in this order, so that everything the kernel allocates for the worker is allocated by a
+ * thread that is already on its node. Each step is read back; its level is settled against the
+ * mode, and the worker's own level is the lowest of them.
+ *
+ * Thread rule: on the worker's own thread, but for the stack, which must exist before it.
+ */
+#include "base/assert.h"
+#include "base/error.h"
+#include "io/loop.h"
+#include "place/enforce.h"
+#include "place/pin.h"
+#include "place/region.h"
+#include "sched/sched.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PLACEMENT_STACK_BYTES (2u << 20) /* thread sanitizer does not work with less */
+#define PLACEMENT_IOWQ_WORKERS_MAX 4u
+
+static const char placement_foreign[] =
+    "the topology is not this machine's: memory policy is not enforced";
+
+/* Settle one step's level with the mode, and keep the lowest in the worker. */
+static int placement_settle(struct numaperf_worker *worker, const numaperf_enforcement_t *found,
+                            int sys_errno, const char *operation)
+{
+    numaperf_enforcement_t settled;
+    int rc = numaperf__enforce_settle((numaperf_mode_t)worker->rt->config.mode, found, sys_errno,
+                                      operation, &settled);
+    if (rc == 0)
+        numaperf__enforce_lower(&worker->enforcement, &settled);
+    return rc;
+}
+
+int numaperf__worker_stack_create(struct numaperf_worker *worker)
+{
+    const numaperf_rt_t *rt = worker->rt;
+    numaperf_region_config_t config = NUMAPERF_REGION_CONFIG_INIT;
+    config.length = PLACEMENT_STACK_BYTES;
+    config.policy = NUMAPERF_MEM_BIND;
+    config.mode = rt->config.mode;
+    config.huge_pages = NUMAPERF_HUGE_NONE; /* a guard page splits a huge one anyway */
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
+    config.nodes = numaperf_nodemask_single(worker->node->id);
+    const struct numaperf__region_extra extra = {
+        .guard_bytes = (size_t)sysconf(_SC_PAGESIZE),
+        .unplaced_reason = rt->placed ? NULL : placement_foreign,
+    };
+    int rc = numaperf__region_create(&config, &extra, &worker->stack);
+    if (rc < 0)
+        return rc;
+    worker->stack_base = numaperf_region_data(worker->stack);
+    worker->stack_length = numaperf_region_length(worker->stack);
+    return 0;
+}
+
+static int placement_pin(struct numaperf_worker *worker)
+{
+    numaperf_pin_t pin = NUMAPERF_PIN_INIT;
+    int rc = numaperf_pin_to_cpu(worker->cpu, (numaperf_mode_t)worker->rt->config.mode, &pin);
+    if (rc < 0)
+        return rc;
+    numaperf_enforcement_t found = pin.enforcement;
+    int cpu = -1;
+    int node = -1;
+    rc = numaperf__current_cpu(&cpu, &node);
+    if (!numaperf_is_strict(&found)) {
+        /* Its reason says why already. */
+    } else if (rc < 0) {
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "PU %d: the current PU cannot be read", worker->cpu);
+    } else if (cpu != worker->cpu || (worker->rt->placed && node != worker->node->id)) {
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "pinned to PU %d of node %d, but running on PU %d of node %d",
+                              worker->cpu, worker->node->id, cpu, node);
+    } else if (worker->cpu_shared) {
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "PU %d is shared with another worker: node %d has too few",
+                              worker->cpu, worker->node->id);
+    }
+    return placement_settle(worker, &found, rc < 0 ? -rc : 0, "pin");
+}
+
+static int placement_policy(struct numaperf_worker *worker)
+{
+    numaperf_enforcement_t found;
+    int sys_errno = 0;
+    if (worker->rt->placed)
+        numaperf__mempolicy_prefer(worker->node->id, &found, &sys_errno);
+    else
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", placement_foreign);
+    return placement_settle(worker, &found, sys_errno, "set_mempolicy");
+}
+
+/* Where the stack is now: it was placed by the starter, and has been in use since. */
+static int placement_stack(struct numaperf_worker *worker)
+{
+    numaperf_enforcement_t found = *numaperf_region_enforcement(worker->stack);
+    int rc = 0;
+    if (numaperf_is_strict(&found)) {
+        numaperf_placement_t placement = NUMAPERF_PLACEMENT_INIT;
+        rc = numaperf_region_audit(worker->stack, &placement);
+        if (rc < 0)
+            numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                                  "the stack's pages cannot be queried");
+        else
+            numaperf__placement_level(&placement, worker->node->id, "stack", &found);
+    }
+    return placement_settle(worker, &found, rc < 0 ? -rc : 0, "stack");
+}
+
+static int placement_arena(struct numaperf_worker *worker)
+{
+    const numaperf_rt_t *rt = worker->rt;
+    numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
+    config.flags = NUMAPERF_ARENA_HAS_NODE;
+    config.node = worker->node->id;
+    config.mode = rt->config.mode;
+    config.huge_pages = rt->config.huge_pages;
+    config.limit_bytes = rt->config.arena_bytes;
+    config.topology = rt->topology;
+    int rc = numaperf_arena_create(&config, &worker->arena);
+    if (rc < 0)
+        return rc;
+    numaperf__enforce_lower(&worker->enforcement, numaperf_arena_enforcement(worker->arena));
+    return 0;
+}
+
+static int placement_ring_pages(struct numaperf_worker *worker)
+{
+    struct numaperf__ring *ring = numaperf__loop_ring(worker->loop);
+    numaperf_enforcement_t found;
+    numaperf_placement_t placement = NUMAPERF_PLACEMENT_INIT;
+    int rc = 0;
+    for (unsigned part = 0; part < 2 && rc == 0; part++) {
+        if (numaperf__ring_memory(ring, part, &worker->ring_base[part], &worker->ring_length[part]))
+            rc = numaperf__pages_query(worker->ring_base[part], worker->ring_length[part],
+                                       &placement);
+    }
+    if (!worker->rt->placed)
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", placement_foreign);
+    else if (rc < 0)
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "the ring's pages cannot be queried");
+    else
+        numaperf__placement_level(&placement, worker->node->id, "ring", &found);
+    return placement_settle(worker, &found, rc < 0 ? -rc : 0, "ring");
+}
+
+/* Whether the io-wq thread that was forced into being runs where it was told to. */
+static int placement_iowq(struct numaperf_worker *worker)
+{
+    numaperf_cpuset_t cpus;
+    numaperf_cpuset_t actual;
+    int thread_id = 0;
+    numaperf_enforcement_t found;
+    int rc = numaperf_topology_node_cpus(worker->rt->topology, worker->node->id, &cpus);
+    if (rc == 0)
+        rc = numaperf__ring_iowq_confine(numaperf__loop_ring(worker->loop), &cpus,
+                                         PLACEMENT_IOWQ_WORKERS_MAX, &thread_id);
+    if (rc == 0 && thread_id > 0)
+        rc = numaperf__affinity_get(thread_id, &actual);
+    if (rc < 0)
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "node %d: io-wq cannot be confined: %s", worker->node->id,
+                              numaperf_strerror(rc));
+    else if (thread_id <= 0)
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "node %d: no io-wq thread to read back", worker->node->id);
+    else if (!numaperf_cpuset_equal(&cpus, &actual))
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "node %d: io-wq thread %d runs elsewhere", worker->node->id,
+                              thread_id);
+    else
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_STRICT, "%s", "");
+    return placement_settle(worker, &found, rc < 0 ? -rc : 0, "io-wq");
+}
+
+static int placement_loop(struct numaperf_worker *worker)
+{
+    int rc =
+        numaperf__loop_create_hosted(worker->rt->config.io_backend, &worker->wake, &worker->loop);
+    if (rc < 0)
+        return rc;
+    worker->backend = numaperf_loop_backend(worker->loop);
+    const char *reason = numaperf_loop_backend_reason(worker->loop);
+    (void)snprintf(worker->backend_reason, sizeof(worker->backend_reason), "%s",
+                   reason != NULL ? reason : "");
+    if (worker->backend != NUMAPERF_IO_URING)
+        return 0;
+    rc = placement_iowq(worker); /* before any other request */
+    return rc < 0 ? rc : placement_ring_pages(worker);
+}
+
+int numaperf__worker_place(struct numaperf_worker *worker)
+{
+    numaperf__enforce_set(&worker->enforcement, NUMAPERF_ENFORCE_STRICT, "%s", "");
+    int rc = placement_pin(worker);
+    if (rc == 0)
+        rc = placement_policy(worker);
+    if (rc == 0)
+        rc = placement_stack(worker);
+    if (rc == 0)
+        rc = placement_arena(worker);
+    if (rc == 0)
+        rc = placement_loop(worker);
+    NUMAPERF_ASSERT(rc < 0 || worker->rt->config.mode != NUMAPERF_MODE_HARD ||
+                    numaperf_is_strict(&worker->enforcement));
+    return rc;
+}
+
+void numaperf__worker_unplace(struct numaperf_worker *worker)
+{
+    numaperf__loop_close_hosted(worker->loop);
+    worker->loop = NULL;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runtime's shared objects: the runtime, its nodes, its workers. Every field says who writes
+ * it; what is not atomic and not said otherwise is written before the worker threads exist.
+ */
+#ifndef NUMAPERF_SCHED_SCHED_H
+#define NUMAPERF_SCHED_SCHED_H
+
+#include "base/atomic.h"
+#include "io/wake.h"
+#include "sched/inbox.h"
+#include "sched/latch.h"
+#include "stat/stats.h"
+
+#include <numaperf/runtime.h>
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/*
+ * Life of a runtime:
+ *
+ *   STARTING -> RUNNING -> DRAINING -> CANCELLING -> CLOSING
+ *       |                                  ^            ^
+ *       +-- a failed start ----------------|------------+
+ *
+ * STARTING and RUNNING accept every spawn, DRAINING those of own workers, the others none. From
+ * CANCELLING on a queued task is cancelled instead of run; in CLOSING nothing is queued any more
+ * and the workers end.
+ */
+enum numaperf__rt_state {
+    NUMAPERF__RT_STARTING = 0,
+    NUMAPERF__RT_RUNNING,
+    NUMAPERF__RT_DRAINING,
+    NUMAPERF__RT_CANCELLING,
+    NUMAPERF__RT_CLOSING
+};
+
+/* What a worker does; the edges are in idle.c. */
+enum numaperf__worker_state {
+    NUMAPERF__WORKER_RUNNING = 0,
+    NUMAPERF__WORKER_SEARCHING,
+    NUMAPERF__WORKER_SLEEPING
+};
+
+struct numaperf__node {
+    struct numaperf__inbox unbound; /* by the steal policy */
+    struct numaperf__inbox fixed;   /* this node's workers only */
+
+    /* Workers of this node in that state; both may be off by one for a moment, see idle.c. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic int32_t searching;
+    _Atomic int32_t sleeping;
+    _Atomic uint64_t stolen_from; /* written by thieves */
+
+    alignas(NUMAPERF_CACHE_LINE) numaperf_rt_t *rt;
+    int32_t id; /* OS node id */
+    uint32_t index;
+    uint32_t first_worker;
+    uint32_t worker_count;
+    uint32_t victim_count;
+    uint32_t *victims; /* indexes of the nodes it may steal from, in order; in rt->victim_table */
+};
+
+struct numaperf_worker {
+    struct numaperf__inbox bound;                        /* tasks for this worker alone */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t state; /* enum numaperf__worker_state */
+
+    /* Written by the worker itself. */
+    alignas(NUMAPERF_CACHE_LINE) struct numaperf__worker_counters counters;
+    _Atomic uint64_t finished; /* tasks run or cancelled here */
+    _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
+    uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
+    uint32_t next_source;      /* of its three inboxes, which one is asked first */
+    uint32_t barren;           /* rounds with work announced but none to be had */
+    bool worker_started;       /* on_worker_start succeeded */
+    bool node_started;         /* on_node_start succeeded */
+    void *data;                /* the user's */
+    numaperf_loop_t *loop;
+    numaperf_arena_t *arena;
+    int32_t thread_id;
+    numaperf_enforcement_t enforcement; /* final before the first callback */
+    char backend_reason[160];           /* the same; empty with a ring */
+    int32_t backend;                    /* the same */
+    const void *ring_base[2];           /* the same; parts of the ring's memory */
+    size_t ring_length[2];              /* the same; 0 without a ring */
+    const void *stack_base;             /* written by start; addresses, to be asked about only */
+    size_t stack_length;
+
+    /* Written by start. */
+    numaperf_rt_t *rt;
+    struct numaperf__node *node;
+    uint32_t index;
+    int32_t cpu;
+    bool cpu_shared; /* another worker has the same PU */
+    bool thread_created;
+    struct numaperf__wake wake; /* open until destroy: a waker may be late */
+    numaperf_region_t *stack;
+    pthread_t thread;
+};
+
+struct numaperf_rt {
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t state; /* enum numaperf__rt_state */
+    _Atomic uint32_t exited_count;                       /* worker threads past their last act */
+    _Atomic uint64_t finished_outside; /* tasks cancelled by a thread that is no worker */
+    _Atomic uint64_t violation_count;
+    _Atomic uint32_t next_node; /* where a search for NODE_ANY begins */
+
+    alignas(NUMAPERF_CACHE_LINE) numaperf_rt_config_t config; /* defaults filled in */
+    const numaperf_topology_t *topology;
+    numaperf_topology_t *own_topology; /* NULL when it was lent */
+    bool placed;                       /* the topology is this machine's: policies are enforced */
+    struct numaperf__node *nodes;
+    uint32_t node_count;
+    struct numaperf_worker *workers;
+    uint32_t worker_count;
+    uint32_t *victim_table;
+    int16_t node_index[NUMAPERF_NODE_MAX]; /* OS id to index; -1 */
+
+    struct numaperf__latch start_latch; /* workers and the starter */
+    struct numaperf__latch stop_latch;  /* worker threads that exist */
+
+    pthread_mutex_t stop_mutex; /* one stop at a time; guards `joined` */
+    bool joined;                /* all threads are joined */
+    struct numaperf__auditor *auditor;
+};
+
+/* ---- idle.c: who sleeps, who is woken ---- */
+
+/* A task was pushed for the node: wake a worker that may run it unless one is searching. */
+void numaperf__wake_for_node(struct numaperf__node *node, bool stealable);
+/* A task was pushed for this worker alone. */
+void numaperf__wake_worker(struct numaperf_worker *worker);
+/* Whatever they do: the runtime's state has changed. */
+void numaperf__wake_all(numaperf_rt_t *rt);
+/* Search, spin, sleep; returns a task to run, or NULL when there may be I/O. */
+struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker);
+/* A task of the worker's own node, or NULL. */
+struct numaperf__task *numaperf__worker_take_own(struct numaperf_worker *worker);
+
+/* ---- submit.c: the way in ---- */
+
+struct numaperf__submission {
+    struct numaperf__node *node;
+    struct numaperf_worker *worker; /* NULL: any of the node */
+    bool stealable;
+    numaperf_cancel_fn on_cancel;
+};
+/* All `count` tasks fn(args[i]) or none. */
+int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, numaperf_task_fn fn,
+                     void *const *args, size_t count);
+/* One fixed task on every node, or none; the number of nodes. */
+int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg);
+/* The node that an OS id or NUMAPERF_NODE_* means now; NULL and the error recorded. */
+struct numaperf__node *numaperf__submit_node(numaperf_rt_t *rt, int node);
+
+/* ---- drain.c: the way out ---- */
+
+enum numaperf__rt_state numaperf__rt_state(const numaperf_rt_t *rt);
+/* Move on to `to`, unless the runtime is that far already; wakes everybody. */
+void numaperf__rt_advance(numaperf_rt_t *rt, enum numaperf__rt_state to);
+/* Whether everything that was accepted has run or was cancelled. */
+bool numaperf__rt_drained(const numaperf_rt_t *rt);
+/* In CANCELLING with nothing left: on to CLOSING. */
+void numaperf__rt_close_if_drained(numaperf_rt_t *rt);
+/* Cancel a popped task; the caller counts it as finished. */
+void numaperf__task_cancel(const numaperf_rt_t *rt, struct numaperf__task *task);
+/* Cancel what is queued, on this thread, which is no worker. */
+void numaperf__rt_cancel_queued(numaperf_rt_t *rt);
+
+/* ---- layout.c: which nodes, which workers ---- */
+
+/*
+ * Choose the nodes and the PUs of their workers from rt->config and rt->topology, and make both
+ * arrays. On failure nothing is left of them.
+ */
+int numaperf__layout_create(numaperf_rt_t *rt);
+void numaperf__layout_destroy(numaperf_rt_t *rt);
+
+/* ---- worker.c ---- */
+
+/* Create the thread of a worker, on a stack of its node. */
+int numaperf__worker_thread_create(struct numaperf_worker *worker);
+/* Join it, if it was created, and unmap its stack. */
+void numaperf__worker_thread_join(struct numaperf_worker *worker);
+/* Whether the calling thread is a worker of this runtime. */
+bool numaperf__worker_is_of(const numaperf_rt_t *rt);
+
+/* ---- placement.c: what a worker has, and whether it is where it should be ---- */
+
+/* Pin, policy, arena, loop, io-wq, each set and read back on the worker's own thread. */
+int numaperf__worker_place(struct numaperf_worker *worker);
+/* The stack of a worker's thread, guarded and placed, before the thread exists. */
+int numaperf__worker_stack_create(struct numaperf_worker *worker);
+/* Undo numaperf__worker_place(), on the same thread; the arena stays until destroy. */
+void numaperf__worker_unplace(struct numaperf_worker *worker);
+
+#endif

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The worker thread: place itself, start together with the others, turn until the runtime closes,
+ * stop together with the others.
+ *
+ *   turn: I/O -> up to a budget of tasks -> I/O ...; with nothing to do: idle.c
+ *
+ * Only the worker touches its loop, its arena and its plain fields. While it runs a callback it is
+ * RUNNING, never SEARCHING: nobody relies on a worker that is busy. What others touch after the
+ * thread has ended (states, counters, inboxes, the wake) lives until the runtime is destroyed.
+ */
+#include "base/assert.h"
+#include "base/error.h"
+#include "io/loop.h"
+#include "sched/sched.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define WORKER_TASK_BUDGET 64u /* tasks between two looks at I/O */
+
+static _Thread_local numaperf_worker_t *current_worker;
+
+numaperf_worker_t *numaperf_worker_current(void)
+{
+    return current_worker;
+}
+
+bool numaperf__worker_is_of(const numaperf_rt_t *rt)
+{
+    return current_worker != NULL && current_worker->rt == rt;
+}
+
+/* ---- run ---- */
+
+static void worker_finish(struct numaperf_worker *worker)
+{
+    /* Release pairs with the acquire in drain_finished(). One writer. */
+    uint64_t finished = atomic_load_explicit(&worker->finished, memory_order_relaxed);
+    atomic_store_explicit(&worker->finished, finished + 1, memory_order_release);
+}
+
+static void worker_run_task(struct numaperf_worker *worker, struct numaperf__task *task)
+{
+    if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
+        numaperf__counter_add_owner(&worker->counters.cancelled, 1);
+        numaperf__task_cancel(worker->rt, task);
+    } else {
+        numaperf_task_fn fn = task->fn;
+        void *arg = task->arg;
+        if (task->home != worker->node->index)
+            numaperf__counter_add_owner(&worker->counters.ran_remote, 1);
+        numaperf__task_free(task);
+        fn(worker, arg);
+        numaperf__counter_add_owner(&worker->counters.ran, 1);
+    }
+    worker_finish(worker);
+}
+
+static void worker_publish_ring(struct numaperf_worker *worker)
+{
+    struct numaperf__ring *ring = numaperf__loop_ring(worker->loop);
+    if (ring == NULL)
+        return;
+    struct numaperf__ring_counters now;
+    numaperf__ring_get_counters(ring, &now);
+    numaperf__counter_set_owner(&worker->counters.ring_enters, now.enters);
+    numaperf__counter_set_owner(&worker->counters.ring_completions, now.completions);
+    numaperf__counter_set_owner(&worker->counters.ring_overflows, now.overflows);
+}
+
+static void worker_loop(struct numaperf_worker *worker)
+{
+    while (numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
+        numaperf__counter_add_owner(&worker->turn, 1);
+        numaperf__loop_turn(worker->loop);
+        uint32_t ran = 0;
+        struct numaperf__task *task = NULL;
+        while (ran < WORKER_TASK_BUDGET && (task = numaperf__worker_take_own(worker)) != NULL) {
+            worker_run_task(worker, task);
+            ran++;
+        }
+        if (ran > 0)
+            continue;
+        numaperf__rt_close_if_drained(worker->rt);
+        worker_publish_ring(worker);
+        task = numaperf__worker_idle(worker);
+        if (task != NULL)
+            worker_run_task(worker, task);
+    }
+}
+
+/* ---- start and stop ---- */
+
+static int worker_callback(struct numaperf_worker *worker, numaperf_start_cb callback,
+                           const char *name)
+{
+    if (callback == NULL)
+        return 0;
+    int rc = callback(worker, worker->rt->config.data);
+    if (rc >= 0)
+        return 0;
+    return numaperf__fail(rc, rc > -10000 ? -rc : 0, name,
+                          "the callback failed on worker %u of node %d", worker->index,
+                          worker->node->id);
+}
+
+static bool worker_is_first(const struct numaperf_worker *worker)
+{
+    return worker->index == worker->node->first_worker;
+}
+
+static int worker_start_callback(struct numaperf_worker *worker)
+{
+    int rc = worker_callback(worker, worker->rt->config.on_worker_start, "on_worker_start");
+    worker->worker_started = rc == 0;
+    return rc;
+}
+
+static int worker_start_node_callback(struct numaperf_worker *worker)
+{
+    if (!worker_is_first(worker))
+        return 0;
+    int rc = worker_callback(worker, worker->rt->config.on_node_start, "on_node_start");
+    worker->node_started = rc == 0;
+    return rc;
+}
+
+/* Every phase, together with the others; false when the start was aborted, here or elsewhere. */
+static bool worker_start(struct numaperf_worker *worker)
+{
+    static int (*const phases[])(struct numaperf_worker *) = {
+        numaperf__worker_place, worker_start_callback, worker_start_node_callback};
+    struct numaperf__latch *latch = &worker->rt->start_latch;
+    for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
+        if (phases[i](worker) < 0) {
+            numaperf__latch_abort(latch);
+            return false;
+        }
+        if (!numaperf__latch_arrive(latch))
+            return false;
+    }
+    return numaperf__latch_arrive(latch); /* the starter says RUNNING */
+}
+
+static void worker_stop(struct numaperf_worker *worker)
+{
+    numaperf_rt_t *rt = worker->rt;
+    if (worker->node_started && rt->config.on_node_stop != NULL)
+        rt->config.on_node_stop(worker, rt->config.data);
+    (void)numaperf__latch_arrive(&rt->stop_latch); /* is never aborted */
+    if (worker->worker_started && rt->config.on_worker_stop != NULL)
+        rt->config.on_worker_stop(worker, rt->config.data);
+    if (worker->loop != NULL)
+        worker_publish_ring(worker);
+    numaperf__worker_unplace(worker);
+}
+
+static void *worker_main(void *arg)
+{
+    struct numaperf_worker *worker = arg;
+    numaperf_rt_t *rt = worker->rt;
+    current_worker = worker;
+    worker->thread_id = (int32_t)syscall(SYS_gettid);
+    if (worker_start(worker))
+        worker_loop(worker);
+    worker_stop(worker);
+    current_worker = NULL;
+    /* Release pairs with the acquire of who waits for the end. */
+    (void)atomic_fetch_add_explicit(&rt->exited_count, 1, memory_order_release);
+    return NULL;
+}
+
+/* ---- thread ---- */
+
+/* All signals blocked, so that they go to the user's threads; but not those of a fault. */
+static void worker_block_signals(sigset_t *out_previous)
+{
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked;
+    (void)sigfillset(&blocked); /* these two fail for bad signal numbers only */
+    for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
+        (void)sigdelset(&blocked, faults[i]);
+    int rc = pthread_sigmask(SIG_SETMASK, &blocked, out_previous);
+    NUMAPERF_ASSERT(rc == 0);
+}
+
+int numaperf__worker_thread_create(struct numaperf_worker *worker)
+{
+    int rc = numaperf__worker_stack_create(worker);
+    if (rc < 0)
+        return rc;
+    pthread_attr_t attr;
+    rc = pthread_attr_init(&attr);
+    NUMAPERF_ASSERT(rc == 0);
+    rc = pthread_attr_setstack(&attr, (void *)worker->stack_base, worker->stack_length);
+    sigset_t previous;
+    worker_block_signals(&previous); /* the thread inherits it */
+    if (rc == 0)
+        rc = pthread_create(&worker->thread, &attr, worker_main, worker);
+    (void)pthread_sigmask(SIG_SETMASK, &previous, NULL); /* was this thread's own */
+    (void)pthread_attr_destroy(&attr);
+    if (rc != 0) {
+        numaperf_region_destroy(worker->stack);
+        worker->stack = NULL;
+        return numaperf__fail(-rc, rc, "pthread_create", "no thread for worker %u of node %d",
+                              worker->index, worker->node->id);
+    }
+    worker->thread_created = true;
+    return 0;
+}
+
+void numaperf__worker_thread_join(struct numaperf_worker *worker)
+{
+    if (!worker->thread_created)
+        return;
+    int rc = pthread_join(worker->thread, NULL);
+    NUMAPERF_ASSERT(rc == 0);
+    worker->thread_created = false;
+    numaperf_region_destroy(worker->stack);
+    worker->stack = NULL;
+}
+
+/* ---- what a worker tells ---- */
+
+numaperf_rt_t *numaperf_worker_rt(const numaperf_worker_t *worker)
+{
+    return worker->rt;
+}
+
+uint32_t numaperf_worker_index(const numaperf_worker_t *worker)
+{
+    return worker->index;
+}
+
+int numaperf_worker_node(const numaperf_worker_t *worker)
+{
+    return worker->node->id;
+}
+
+int numaperf_worker_cpu(const numaperf_worker_t *worker)
+{
+    return worker->cpu;
+}
+
+int numaperf_worker_thread_id(const numaperf_worker_t *worker)
+{
+    return worker->thread_id;
+}
+
+struct uv_loop_s *numaperf_worker_loop(numaperf_worker_t *worker)
+{
+    return numaperf_loop_uv(worker->loop);
+}
+
+numaperf_arena_t *numaperf_worker_arena(numaperf_worker_t *worker)
+{
+    return worker->arena;
+}
+
+const numaperf_enforcement_t *numaperf_worker_enforcement(const numaperf_worker_t *worker)
+{
+    return &worker->enforcement;
+}
+
+int numaperf_worker_backend(const numaperf_worker_t *worker)
+{
+    return worker->backend;
+}
+
+const char *numaperf_worker_backend_reason(const numaperf_worker_t *worker)
+{
+    return worker->backend_reason[0] != '\0' ? worker->backend_reason : NULL;
+}
+
+void numaperf_worker_set_data(numaperf_worker_t *worker, void *data)
+{
+    worker->data = data;
+}
+
+void *numaperf_worker_data(const numaperf_worker_t *worker)
+{
+    return worker->data;
+}
