@@ -14,7 +14,9 @@
 #include "base/assert.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "place/kernel_text.h"
 #include "place/probe.h"
+#include "topo/textfile.h"
 
 #include <numaperf/cpuset.h>
 
@@ -30,9 +32,6 @@
 
 /* The size of numaperf_capabilities_t in the first release. */
 #define CAPS_SIZE_MIN 52u
-
-/* A status file of a machine with the most PUs and nodes stays below this. */
-#define STATUS_SIZE 16384
 
 /* The sysctl io_uring_disabled: 1 lets privileged processes and one group through, 2 nobody. */
 #define IO_URING_RESTRICTED 1
@@ -76,35 +75,27 @@ static bool privilege_is_effective(unsigned int capability)
     return (data[CAP_TO_INDEX(capability)].effective & CAP_TO_MASK(capability)) != 0;
 }
 
-/* The value of "name:" in the calling thread's status file; false when there is none. */
-static bool status_read(const char *name, char *out_value, size_t size)
+/* The value of "name:" in the calling thread's status file, for the caller to free(), or NULL. */
+static char *status_read(const char *name)
 {
-    char status[STATUS_SIZE];
-    if (numaperf__probe_read_text("/proc/thread-self/status", status, sizeof(status)) < 0)
-        return false;
-
-    size_t name_length = strlen(name);
-    for (const char *line = status; line != NULL; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        if (strncmp(line, name, name_length) != 0 || line[name_length] != ':')
-            continue;
-        const char *value = line + name_length + 1;
-        value += strspn(value, " \t");
-        size_t length = strcspn(value, "\n");
-        if (length >= size)
-            return false;
-        memcpy(out_value, value, length);
-        out_value[length] = '\0';
-        return true;
-    }
-    return false;
+    char *status = NULL;
+    if (numaperf__textfile_read("/proc/thread-self/status", NUMAPERF_KERNEL_TEXT_MAX, &status,
+                                NULL) < 0)
+        return NULL;
+    const char *field = numaperf__textfile_field(status, name);
+    char *value = field == NULL ? NULL : strdup(field);
+    free(status);
+    return value;
 }
 
 static bool seccomp_filters_us(void)
 {
-    char value[16];
-    if (status_read("Seccomp", value, sizeof(value)))
-        return strcmp(value, "0") != 0;
+    char *value = status_read("Seccomp");
+    if (value != NULL) {
+        bool is_filtered = strcmp(value, "0") != 0;
+        free(value);
+        return is_filtered;
+    }
     /* Without /proc; a kernel built without seccomp says EINVAL, only a filter says else. */
     int mode = prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
     return mode > 0 || (mode < 0 && errno != EINVAL);
@@ -113,7 +104,7 @@ static bool seccomp_filters_us(void)
 static int sysctl_read(const char *path, long *out_value)
 {
     char text[64];
-    int rc = numaperf__probe_read_text(path, text, sizeof(text));
+    int rc = numaperf__kernel_text_read(path, text, sizeof(text));
     if (rc < 0)
         return rc;
     char *end = NULL;
@@ -138,19 +129,19 @@ int numaperf__numa_balancing(void)
 /* Nodes that have memory and that this thread may use; empty when the kernel does not say. */
 static void memory_nodes_read(numaperf_nodemask_t *out_nodes)
 {
-    char text[STATUS_SIZE];
     numaperf_nodemask_zero(out_nodes);
-    if (!status_read("Mems_allowed_list", text, sizeof(text)))
-        return;
-    if (numaperf_nodemask_parse(text, out_nodes) < 0)
-        return;
+    char *allowed = status_read("Mems_allowed_list");
+    if (allowed != NULL && numaperf_nodemask_parse(allowed, out_nodes) < 0)
+        numaperf_nodemask_zero(out_nodes);
+    free(allowed);
 
+    char *text = NULL;
     numaperf_nodemask_t with_memory;
-    if (numaperf__probe_read_text("/sys/devices/system/node/has_memory", text, sizeof(text)) < 0)
-        return;
-    text[strcspn(text, "\n")] = '\0';
-    if (numaperf_nodemask_parse(text, &with_memory) == 0)
+    if (numaperf__textfile_read("/sys/devices/system/node/has_memory", NUMAPERF_KERNEL_TEXT_MAX,
+                                &text, NULL) == 0 &&
+        numaperf_nodemask_parse(text, &with_memory) == 0)
         numaperf_nodemask_intersect(out_nodes, &with_memory, out_nodes);
+    free(text);
 }
 
 /* ---- what a probe's answer means ---- */
@@ -177,7 +168,7 @@ static bool is_initial_user_namespace(void)
     unsigned long inside = 0;
     unsigned long outside = 0;
     unsigned long count = 0;
-    if (numaperf__probe_read_text("/proc/self/uid_map", map, sizeof(map)) < 0)
+    if (numaperf__kernel_text_read("/proc/self/uid_map", map, sizeof(map)) < 0)
         return true; /* a kernel without user namespaces */
     return sscanf(map, "%lu %lu %lu", &inside, &outside, &count) == 3 && inside == 0 &&
            outside == 0 && count == UINT32_MAX;

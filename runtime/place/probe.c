@@ -16,37 +16,10 @@
 #include "place/pin.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-int numaperf__probe_read_text(const char *path, char *buf, size_t size)
-{
-    NUMAPERF_ASSERT(size > 1);
-
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    size_t length = 0;
-    ssize_t n = 1;
-    while (n > 0 && length < size) {
-        n = read(fd, buf + length, size - length);
-        if (n < 0 && errno == EINTR)
-            n = 1;
-        else if (n > 0)
-            length += (size_t)n;
-    }
-    int rc = n < 0 ? -errno : 0;
-    (void)close(fd); /* read only: nothing can be lost */
-    if (rc < 0)
-        return rc;
-    if (length == size)
-        return -E2BIG;
-    buf[length] = '\0';
-    return (int)length;
-}
 
 static void *page_map(void)
 {

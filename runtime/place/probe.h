@@ -6,8 +6,6 @@
 #ifndef NUMAPERF_PLACE_PROBE_H
 #define NUMAPERF_PLACE_PROBE_H
 
-#include <stddef.h>
-
 /* Each returns 0; -errno of the call that failed; -EIO when the effect is not what was asked. */
 
 /* BIND one fresh page to `node` and read the page's policy back. */
@@ -25,11 +23,5 @@ struct numaperf__ring_probe {
     int iowq_effect;   /* io-wq affinity: a worker's mask, read back */
 };
 void numaperf__probe_ring(struct numaperf__ring_probe *out_probe);
-
-/*
- * Read a short file as text, without memory allocation. Returns the length, or -errno; -E2BIG
- * when `size`, with the terminating zero, does not hold it.
- */
-int numaperf__probe_read_text(const char *path, char *buf, size_t size);
 
 #endif

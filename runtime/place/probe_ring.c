@@ -14,6 +14,7 @@
 #include "place/probe.h"
 
 #include "base/assert.h"
+#include "place/kernel_text.h"
 #include "place/pin.h"
 
 #include <dirent.h>
@@ -53,22 +54,26 @@ struct ring {
     size_t sq_length;
     size_t cq_length;
     size_t sqes_length;
-    char *sq; /* shared with the kernel, at the offsets in params */
-    char *cq;
-    struct io_uring_sqe *sqes;
+    void *sq; /* shared with the kernel, at the offsets in params */
+    void *cq;
+    void *sqes;
     struct io_uring_params params;
 };
 
-static _Atomic unsigned *ring_word(char *base, unsigned offset)
+static void *ring_at(void *base, unsigned offset)
 {
-    return (_Atomic unsigned *)(void *)(base + offset);
+    return (char *)base + offset;
 }
 
-static void *ring_map(const struct ring *ring, size_t length, unsigned long long offset)
+static int ring_map(const struct ring *ring, size_t length, unsigned long long offset,
+                    void **out_base)
 {
     void *base = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, ring->fd,
                       (off_t)offset);
-    return base == MAP_FAILED ? NULL : base;
+    if (base == MAP_FAILED)
+        return -errno;
+    *out_base = base;
+    return 0;
 }
 
 static void ring_close(struct ring *ring)
@@ -94,28 +99,28 @@ static int ring_open(struct ring *ring)
     ring->cq_length = params->cq_off.cqes + params->cq_entries * sizeof(struct io_uring_cqe);
     ring->sqes_length = params->sq_entries * sizeof(struct io_uring_sqe);
     /* Three mappings work with and without IORING_FEAT_SINGLE_MMAP. */
-    ring->sq = ring_map(ring, ring->sq_length, IORING_OFF_SQ_RING);
-    ring->cq = ring_map(ring, ring->cq_length, IORING_OFF_CQ_RING);
-    ring->sqes = ring_map(ring, ring->sqes_length, IORING_OFF_SQES);
-    if (ring->sq == NULL || ring->cq == NULL || ring->sqes == NULL) {
+    int rc = ring_map(ring, ring->sq_length, IORING_OFF_SQ_RING, &ring->sq);
+    if (rc == 0)
+        rc = ring_map(ring, ring->cq_length, IORING_OFF_CQ_RING, &ring->cq);
+    if (rc == 0)
+        rc = ring_map(ring, ring->sqes_length, IORING_OFF_SQES, &ring->sqes);
+    if (rc < 0)
         ring_close(ring);
-        return -ENOMEM;
-    }
-    return 0;
+    return rc;
 }
 
 /* Take the completion, if there is one; returns whether there was. */
 static bool ring_reap(struct ring *ring, int *out_result)
 {
-    _Atomic unsigned *head_word = ring_word(ring->cq, ring->params.cq_off.head);
+    _Atomic unsigned *head_word = ring_at(ring->cq, ring->params.cq_off.head);
+    _Atomic unsigned *tail_word = ring_at(ring->cq, ring->params.cq_off.tail);
     unsigned head = atomic_load_explicit(head_word, memory_order_relaxed);
     /* Pairs with the kernel's release of the tail: the entry is whole. */
-    unsigned tail =
-        atomic_load_explicit(ring_word(ring->cq, ring->params.cq_off.tail), memory_order_acquire);
+    unsigned tail = atomic_load_explicit(tail_word, memory_order_acquire);
     if (head == tail)
         return false;
 
-    const struct io_uring_cqe *cqes = (void *)(ring->cq + ring->params.cq_off.cqes);
+    const struct io_uring_cqe *cqes = ring_at(ring->cq, ring->params.cq_off.cqes);
     const struct io_uring_cqe *cqe = &cqes[head & (ring->params.cq_entries - 1)];
     *out_result = cqe->user_data == NOP_TAG ? cqe->res : -EIO;
     /* Pairs with the kernel's acquire of the head: it may write the entry again. */
@@ -143,16 +148,16 @@ static int ring_submit_and_wait(struct ring *ring)
 /* One NOP; IOSQE_ASYNC makes an io-wq worker run it. */
 static int ring_nop(struct ring *ring, unsigned char sqe_flags)
 {
-    _Atomic unsigned *tail_word = ring_word(ring->sq, ring->params.sq_off.tail);
+    _Atomic unsigned *tail_word = ring_at(ring->sq, ring->params.sq_off.tail);
     unsigned tail = atomic_load_explicit(tail_word, memory_order_relaxed);
     unsigned index = tail & (ring->params.sq_entries - 1);
-    struct io_uring_sqe *sqe = &ring->sqes[index];
+    struct io_uring_sqe *sqe = (struct io_uring_sqe *)ring->sqes + index;
     memset(sqe, 0, sizeof(*sqe));
     sqe->opcode = IORING_OP_NOP;
     sqe->flags = sqe_flags;
     sqe->fd = -1;
     sqe->user_data = NOP_TAG;
-    unsigned *array = (void *)(ring->sq + ring->params.sq_off.array);
+    unsigned *array = ring_at(ring->sq, ring->params.sq_off.array);
     array[index] = index;
     /* Pairs with the kernel's acquire of the tail: the entry is written before it is seen. */
     atomic_store_explicit(tail_word, tail + 1, memory_order_release);
@@ -182,7 +187,7 @@ static bool worker_read_owner(int tid, int *out_owner)
     char path[64];
     char comm[32];
     (void)snprintf(path, sizeof(path), "/proc/self/task/%d/comm", tid);
-    if (numaperf__probe_read_text(path, comm, sizeof(comm)) < 0)
+    if (numaperf__kernel_text_read(path, comm, sizeof(comm)) < 0)
         return false; /* gone in the meantime */
     if (strncmp(comm, prefix, sizeof(prefix) - 1) != 0)
         return false;
