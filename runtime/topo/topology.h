@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a topology is made of, for the modules that make one. A source (sysfs, hwloc) calls
+ * What a topology is made of, for the modules that make one. A source (sysfs, XML) calls
  * numaperf__topology_alloc(), fills in what it knows of nodes and PUs, and seals it; from then on
  * it is immutable. Rooms below use <numaperf/topology.h>.
  */
@@ -48,6 +48,9 @@ int numaperf__topology_node_index(const numaperf_topology_t *topology, int node)
  * NUMAPERF_E_TOPOLOGY when no PU of any node is usable.
  */
 int numaperf__topology_seal(numaperf_topology_t *topology, const numaperf_cpuset_t *usable);
+
+/* From the text of hwloc's XML; `name` says in errors where it came from. */
+int numaperf__topology_from_xml_text(const char *name, const char *text, numaperf_topology_t **out);
 
 /*
  * Read the tree of /sys/devices/system, or a copy of it, at `root`. `usable` and `mems` are what
