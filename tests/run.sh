@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: MIT
 # usage: tests/run.sh [--quick | --fuzz] [--no-install]
 # Installs what the tests need (as root on Debian), builds, and runs all tests: gcc with unit,
-# integration, stress, lint and the guests; the release build; clang; address and undefined-behaviour
-# sanitizers; thread sanitizer. --quick: the unit tests of the gcc build alone; --fuzz: each fuzz
-# target for a minute, too. The last line is
-# "N passed, N failed, N skipped"; what was skipped and why stands above it.
+# integration, stress, lint and the guests; the release build; clang; the address and
+# undefined-behaviour sanitizers; the thread sanitizer. --quick: the unit tests of the gcc build
+# alone. --fuzz: each fuzz target for a minute, too. The last line is "N passed, N failed,
+# N skipped"; what was skipped, and why, stands above it.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
@@ -18,7 +18,7 @@ for option in "$@"; do
     --fuzz) fuzz=1 ;;
     --no-install) install= ;;
     *)
-        sed -n '3,9s/^# //p' "$0"
+        sed -n '3,8s/^# //p' "$0"
         exit 2
         ;;
     esac

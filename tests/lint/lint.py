@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Checks of the source tree that no compiler makes.
 
-usage: lint.py RULE [--root DIR] [--library SO]... [--cc CC] [--cxx CXX]
+usage: lint.py RULE [--root DIR] [--library SO_OR_A]... [--cc CC] [--cxx CXX]
 
 Every rule is a function that yields findings, "path:line: text". Exit status: 0 clean, 1 findings,
 2 usage. selftest.py feeds each rule a sample that it must find.
@@ -241,7 +241,7 @@ def map_names(tree):
 
 
 def rule_symbols(tree, args):
-    """The map lists what the headers declare, and the library exports just that."""
+    """The map lists what the headers declare, and the libraries export just that."""
     declared = {f[2] for f in public_functions(tree)}
     listed = map_names(tree)
     where = "runtime/numaperf.map:1"
@@ -252,6 +252,9 @@ def rule_symbols(tree, args):
     for name in sorted(declared - set(listed)):
         yield f"{where}: {name} is missing"
     for library in args.library:
+        if library.endswith(".a"):
+            yield from archive_findings(library, declared)
+            continue
         out = subprocess.run(["nm", "-D", "--defined-only", library], check=True,
                              capture_output=True, text=True).stdout
         exported = {line.split()[2].split("@")[0] for line in out.splitlines()
@@ -260,6 +263,16 @@ def rule_symbols(tree, args):
             yield f"{library}: exports {name}, which is in no public header"
         for name in sorted(declared - exported):
             yield f"{library}: does not export {name}"
+
+
+def archive_findings(library, declared):
+    """Every name a program gets with the static library is ours by its prefix."""
+    out = subprocess.run(["nm", "-g", "--defined-only", library], check=True, capture_output=True,
+                         text=True).stdout
+    for line in out.splitlines():
+        words = line.split()
+        if len(words) == 3 and not words[2].startswith("numaperf__") and words[2] not in declared:
+            yield f"{library}: defines {words[2]}, neither public nor numaperf__"
 
 
 def functions(text):

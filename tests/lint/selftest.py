@@ -227,6 +227,20 @@ class LintTest(unittest.TestCase):
                     self.assertEqual(code, 1, out)
                     self.assertIn(finding, out)
 
+    def test_the_static_library_has_our_prefix_everywhere(self):
+        with Sample({}) as sample:
+            for text, finding in (("int numaperf_a, numaperf__b; static int c; int *numaperf__d = &c;", None),
+                                  ("int numaperf_a, b;", "defines b,")):
+                thing = os.path.join(sample.root, "a.o")
+                archive = os.path.join(sample.root, "lib.a")
+                code, out = run([CC, "-c", "-x", "c", "-", "-o", thing], input=text)
+                self.assertEqual(code, 0, out)
+                code, out = run(["ar", "rc", archive, thing])
+                self.assertEqual(code, 0, out)
+                code, out = sample.lint("symbols", "--library", archive)
+                self.assertEqual(code, 0 if finding is None else 1, out)
+                self.assertIn(finding or "0 findings", out)
+
     def test_format_finds_a_bad_file(self):
         for text, clean in (("int a;\n", True), ("int  a ;\n", False)):
             with Sample({"tests/unit/test_f.c": SPDX + text, "runtime/place/a.c": SPDX}) as sample:
