@@ -53,7 +53,7 @@ static const char text_sys_nice[] =
     "CAP_SYS_NICE is not effective: run as root, grant it with setcap or AmbientCapabilities=, "
     "or waive it with NUMAPERF_RT_WAIVE_PRIVILEGES";
 static const char text_balancing[] =
-    "kernel.numa_balancing is not known to be off: run `sysctl kernel.numa_balancing=0` as root";
+    "kernel.numa_balancing is not 0: run `sysctl kernel.numa_balancing=0` as root";
 static const char text_mbind[] =
     "mbind does not work: allow mbind, set_mempolicy and get_mempolicy in the seccomp profile, on "
     "a kernel built with NUMA";
