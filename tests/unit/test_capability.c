@@ -73,7 +73,8 @@ static long fake_answer(const long *a)
     }
 }
 
-long syscall(long number, ...)
+/* It takes six arguments where fewer were passed, as the C library's own does. */
+__attribute__((no_sanitize_address)) long syscall(long number, ...)
 {
     long a[6];
     va_list args;
