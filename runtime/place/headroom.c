@@ -76,6 +76,17 @@ uint64_t numaperf__headroom_node(int node)
     return kib * 1024;
 }
 
+/* What the machine as a whole says; 0 when nothing tells. */
+static uint64_t headroom_machine(void)
+{
+    char text[NODE_TEXT_MAX];
+    uint64_t kib = 0;
+    if (numaperf__kernel_text_read("/proc/meminfo", text, sizeof(text)) < 0 ||
+        numaperf__kernel_text_value(text, "MemAvailable:", &kib) < 0)
+        return 0;
+    return kib * 1024;
+}
+
 uint64_t numaperf__headroom_nodes(const numaperf_nodemask_t *nodes)
 {
     uint64_t sum = 0;
@@ -86,7 +97,12 @@ uint64_t numaperf__headroom_nodes(const numaperf_nodemask_t *nodes)
             return UINT64_MAX;
         sum += room;
     }
-    return sum;
+    /* Guests whose memory grows at run time were seen to tell less by node than as a whole. */
+    numaperf_nodemask_t all;
+    if (numaperf__nodes_with_memory(&all) < 0 || !numaperf_nodemask_equal(&all, nodes))
+        return sum;
+    uint64_t whole = headroom_machine();
+    return whole > sum ? whole : sum;
 }
 
 uint64_t numaperf__headroom_reserve(void)

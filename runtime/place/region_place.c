@@ -195,14 +195,13 @@ static int place_headroom(struct numaperf__region_job *job)
     if ((job->cfg.flags & (NUMAPERF_REGION_HAS_FD | NUMAPERF_REGION_PRIVATE)) ==
         NUMAPERF_REGION_HAS_FD)
         need -= job->file.held_bytes < need ? job->file.held_bytes : need;
-    if (place_populates(job)) {
-        int rc = headroom_machine(job, need);
-        if (rc < 0)
-            return rc;
-    } else if (job->cfg.policy != NUMAPERF_MEM_BIND) {
+    bool populates = place_populates(job);
+    if (!populates && job->cfg.policy != NUMAPERF_MEM_BIND)
         return 0; /* pages to come spill */
-    }
-    return headroom_goal(job, need);
+    int rc = headroom_goal(job, need);
+    if (rc < 0 || !populates)
+        return rc;
+    return headroom_machine(job, need);
 }
 
 int numaperf__region_admit(struct numaperf__region_job *job)
@@ -281,9 +280,10 @@ int numaperf__region_lacks_huge(struct numaperf__region_job *job, int sys_errno)
         return numaperf__fail(-ENOMEM, sys_errno, "populate",
                               "%s: too few free huge pages of %" PRIu64 " MiB for the file",
                               job->goal_name, mib);
-    int rc = numaperf__region_note(
-        job, NUMAPERF_ENFORCE_BEST_EFFORT, sys_errno, "huge pages",
-        "%s: too few free huge pages of %" PRIu64 " MiB, small pages instead", job->goal_name, mib);
+    const char *outcome = job->cfg.mode == NUMAPERF_MODE_HARD ? "" : ", small ones instead";
+    int rc = numaperf__region_note(job, NUMAPERF_ENFORCE_BEST_EFFORT, sys_errno, "huge pages",
+                                   "%s: too few free huge pages of %" PRIu64 " MiB%s",
+                                   job->goal_name, mib, outcome);
     return rc < 0 ? rc : NUMAPERF__REGION_LACKS_HUGE;
 }
 
