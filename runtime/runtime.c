@@ -145,12 +145,16 @@ static int runtime_start_workers(numaperf_rt_t *rt)
     bool started = rc == 0;
     for (int phase = 0; started && phase < 3; phase++)
         started = numaperf__latch_arrive(&rt->start_latch);
+    if (started && numaperf__auditor_start(rt) < 0) {
+        numaperf__latch_abort(&rt->start_latch);
+        started = false;
+    }
     if (started) {
         numaperf__rt_advance(rt, NUMAPERF__RT_RUNNING);
         started = numaperf__latch_arrive(&rt->start_latch);
-    }
-    if (started)
+        NUMAPERF_ASSERT(started); /* nobody aborts after the third phase */
         return 0;
+    }
 
     runtime_join(rt);
     numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
@@ -164,6 +168,7 @@ static int runtime_start_workers(numaperf_rt_t *rt)
 
 static void runtime_free(numaperf_rt_t *rt)
 {
+    numaperf__auditor_destroy(rt);
     numaperf__layout_destroy(rt);
     numaperf_topology_destroy(rt->own_topology);
     free(rt);
@@ -410,6 +415,7 @@ static int runtime_stop_locked(numaperf_rt_t *rt, uint64_t timeout_ns)
 {
     if (rt->joined)
         return 0;
+    numaperf__auditor_stop(rt); /* first: it asks about threads that are going to end */
     struct runtime_watch watch = {
         .turns = calloc(rt->worker_count, sizeof(uint64_t)),
         .since_ns = calloc(rt->worker_count, sizeof(uint64_t)),
@@ -434,9 +440,9 @@ int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns)
 {
     if (rt == NULL)
         return numaperf__fail(-EINVAL, 0, "stop", "rt must not be NULL");
-    if (numaperf__worker_is_of(rt))
-        return numaperf__fail(-EDEADLK, 0, "stop", "called on worker %u, which it would wait for",
-                              numaperf_worker_current()->index);
+    if (numaperf__worker_is_of(rt) || numaperf__auditor_is_current(rt))
+        return numaperf__fail(-EDEADLK, 0, "stop",
+                              "called on a thread of the runtime, which it would wait for");
     (void)pthread_mutex_lock(&rt->stop_mutex);
     int rc = runtime_stop_locked(rt, timeout_ns);
     (void)pthread_mutex_unlock(&rt->stop_mutex);
@@ -447,15 +453,14 @@ void numaperf_rt_destroy(numaperf_rt_t *rt)
 {
     if (rt == NULL)
         return;
-    if (numaperf__worker_is_of(rt)) {
-        (void)numaperf__fail(-EDEADLK, 0, "destroy", "called on worker %u, which it would wait for",
-                             numaperf_worker_current()->index);
-        return;
-    }
     /* What is queued is cancelled at once; what runs is waited for without limit. */
     const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
-    while (numaperf_rt_stop(rt, 0) < 0)
+    int rc = 0;
+    while ((rc = numaperf_rt_stop(rt, 0)) < 0) {
+        if (rc == -EDEADLK)
+            return; /* on a thread of its own: recorded, nothing done */
         (void)nanosleep(&pause, NULL);
+    }
     runtime_locks_fini(rt);
     runtime_free(rt);
 }

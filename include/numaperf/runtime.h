@@ -56,11 +56,11 @@ typedef void (*numaperf_stop_cb)(numaperf_worker_t *worker, void *data);
 
 /* What the auditor found to have drifted. */
 enum {
-    NUMAPERF_VIOLATION_AFFINITY = 1,  /* a worker's affinity is not the one that was set */
+    NUMAPERF_VIOLATION_AFFINITY = 1,  /* a worker's affinity is not the one that was set: changed,
+                                         or its PU went offline or left the cpuset */
     NUMAPERF_VIOLATION_MEMPOLICY = 2, /* a worker's memory policy */
     NUMAPERF_VIOLATION_PAGES = 3,     /* pages of a worker's arena, stack or ring left the node */
-    NUMAPERF_VIOLATION_BALANCING = 4, /* kernel.numa_balancing was switched on */
-    NUMAPERF_VIOLATION_CPUSET = 5     /* the PU is offline or left the cpuset */
+    NUMAPERF_VIOLATION_BALANCING = 4  /* kernel.numa_balancing was switched on */
 };
 
 typedef struct numaperf_violation {
@@ -85,12 +85,13 @@ typedef struct numaperf_rt_config {
     uint32_t workers_per_node;           /* at most 1024; 0: one per usable core of the node */
     uint32_t huge_pages;                 /* NUMAPERF_HUGE_* for arenas */
     uint32_t io_backend;                 /* NUMAPERF_IO_*; 0 is AUTO */
-    uint32_t audit_interval_ms;          /* 0: on in hard mode, off in soft; UINT32_MAX: off */
+    uint32_t audit_interval_ms;          /* 0: 5 s in hard mode, off in soft; UINT32_MAX: off */
     numaperf_nodemask_t nodes;           /* OS ids; empty: every node with PUs and memory */
     const numaperf_topology_t *topology; /* NULL: discover; borrowed until destroy */
     uint64_t arena_bytes;                /* limit of each worker's arena; 0: 1 GiB */
     uint64_t spin_ns_max;                /* idle spin; 0: 50 us, adaptive; UINT64_MAX: off */
-    uint64_t task_limit_per_node;        /* unfinished tasks; 0: 1 Mi; UINT64_MAX: no limit */
+    uint64_t task_limit_per_node;        /* tasks waiting; 0: 1 Mi; UINT64_MAX: no limit. Threads
+                                            that spawn at once may pass it by one task each */
     numaperf_start_cb on_worker_start;   /* on every worker, before any on_node_start */
     numaperf_start_cb on_node_start;     /* on the first worker of every node */
     numaperf_stop_cb on_node_stop;       /* on the first worker of every node */
@@ -191,16 +192,16 @@ NUMAPERF_API int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, v
  *
  * Units:    nanoseconds.
  * Returns:  0 all workers have ended; -ETIMEDOUT a callback is still running; -EDEADLK called on a
- *           worker of this runtime; -EINVAL.
- * Threads:  any but the runtime's workers.
+ *           worker of this runtime, or in on_violation; -EINVAL.
+ * Threads:  any but the runtime's own.
  */
 NUMAPERF_API int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns);
 
 /**
  * numaperf_rt_stop(rt, 0), waiting for running callbacks without limit, then free it; NULL is
- * allowed. Called on one of its workers it does nothing but record -EDEADLK as the last error.
+ * allowed. Called on one of its own threads it does nothing but record -EDEADLK as the last error.
  *
- * Threads:  any but the runtime's workers, with no other call on `rt` under way.
+ * Threads:  any but the runtime's own, with no other call on `rt` under way.
  */
 NUMAPERF_API void numaperf_rt_destroy(numaperf_rt_t *rt);
 

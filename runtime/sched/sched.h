@@ -120,9 +120,9 @@ struct numaperf_rt {
     struct numaperf__latch start_latch; /* workers and the starter */
     struct numaperf__latch stop_latch;  /* worker threads that exist */
 
-    pthread_mutex_t stop_mutex; /* one stop at a time; guards `joined` */
-    bool joined;                /* all threads are joined */
-    struct numaperf__auditor *auditor;
+    pthread_mutex_t stop_mutex;        /* one stop at a time; guards `joined` */
+    bool joined;                       /* all threads are joined */
+    struct numaperf__auditor *auditor; /* written by start; NULL when auditing is off */
 };
 
 /* ---- idle.c: who sleeps, who is woken ---- */
@@ -185,6 +185,17 @@ int numaperf__worker_thread_create(struct numaperf_worker *worker);
 void numaperf__worker_thread_join(struct numaperf_worker *worker);
 /* Whether the calling thread is a worker of this runtime. */
 bool numaperf__worker_is_of(const numaperf_rt_t *rt);
+
+/* ---- auditor.c: whether it still is ---- */
+
+/* After the workers are placed; 0 also when auditing is off. In hard mode a first look must work.
+ */
+int numaperf__auditor_start(numaperf_rt_t *rt);
+/* Whether the calling thread is this runtime's auditor. */
+bool numaperf__auditor_is_current(const numaperf_rt_t *rt);
+/* End its thread; under stop_mutex, or while nobody else has the runtime. */
+void numaperf__auditor_stop(numaperf_rt_t *rt);
+void numaperf__auditor_destroy(numaperf_rt_t *rt);
 
 /* ---- placement.c: what a worker has, and whether it is where it should be ---- */
 
