@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Capability report: its text, its requirements, what each refusal is taken for, and that a
- * detection leaves nothing behind. Answers that this kernel does not give come from this program's
- * own syscall(), which stands before the C library's. The real refusals are in
- * test_capabilities_live.
+ * detection leaves nothing behind. Answers that this kernel does not give are played; the real
+ * refusals are in test_capabilities_live.
  */
 #include "place/capability.h"
 
@@ -11,98 +10,23 @@
 #include <numaperf/error.h>
 #include <numaperf/pin.h>
 
+#include "support/fake_syscall.h"
+
 #include <dirent.h>
-#include <dlfcn.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/io_uring.h>
-#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-/* ---- the kernel's stand-in ---- */
-
-enum answer {
-    ANSWER_REFUSE,   /* -1 and errno */
-    ANSWER_NOTHING,  /* 0, and nothing is done */
-    ANSWER_DEV_NULL, /* a descriptor that cannot be mapped */
-    ANSWER_ALL_PUS   /* the mask of a thread: every PU */
-};
-
-/* Set before a detection, read on its threads. */
-static struct {
-    long number; /* the call it concerns; 0: none */
-    enum answer answer;
-    int error;
-    bool only_other_threads; /* concerns calls about another thread alone */
-    int skip;                /* so many calls pass first */
-} fake;
-
-typedef long (*syscall_fn)(long, ...);
-static syscall_fn real_syscall;
-
-__attribute__((constructor)) static void find_real_syscall(void)
-{
-    *(void **)&real_syscall = dlsym(RTLD_NEXT, "syscall");
-}
-
-static long fake_answer(const long *a)
-{
-    switch (fake.answer) {
-    case ANSWER_NOTHING:
-        return 0;
-    case ANSWER_DEV_NULL:
-        ((struct io_uring_params *)a[1])->sq_entries = 4;
-        ((struct io_uring_params *)a[1])->cq_entries = 8;
-        return open("/dev/null", O_RDWR | O_CLOEXEC);
-    case ANSWER_ALL_PUS:
-        memset((void *)a[2], 0xff, (size_t)a[1]);
-        return a[1];
-    case ANSWER_REFUSE:
-    default:
-        errno = fake.error;
-        return -1;
-    }
-}
-
-/* It takes six arguments where fewer were passed, as the C library's own does. */
-__attribute__((no_sanitize_address)) long syscall(long number, ...)
-{
-    long a[6];
-    va_list args;
-    va_start(args, number);
-    for (int i = 0; i < 6; i++)
-        a[i] = va_arg(args, long);
-    va_end(args);
-    if (real_syscall == NULL)
-        find_real_syscall();
-
-    if (fake.number != 0 && number == fake.number && (!fake.only_other_threads || a[0] != 0) &&
-        fake.skip-- <= 0)
-        return fake_answer(a);
-    return real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
 
 static int case_setup(void **state)
 {
     (void)state;
-    memset(&fake, 0, sizeof(fake));
+    fake_clear();
     return 0;
-}
-
-static void fake_refuse(long number, int error)
-{
-    memset(&fake, 0, sizeof(fake));
-    fake.number = number;
-    fake.error = error;
 }
 
 /* ---- what this process holds ---- */
@@ -213,13 +137,12 @@ static void detect_of_failing_steps_leaves_nothing_either(void **state)
         SYS_mbind,          SYS_get_mempolicy,     SYS_move_pages,       SYS_io_uring_setup,
         SYS_io_uring_enter, SYS_io_uring_register, SYS_sched_getaffinity};
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        fake_refuse(calls[i], EPERM);
+        fake_set(calls[i], FAKE_REFUSE, EPERM);
         (void)detect();
         fake.number = 0;
         assert_holds_the_same(&before);
     }
-    fake_refuse(SYS_io_uring_setup, 0);
-    fake.answer = ANSWER_DEV_NULL;
+    fake_set(SYS_io_uring_setup, FAKE_DEV_NULL, 0);
     numaperf_capabilities_t caps = detect();
     fake.number = 0;
     assert_int_equal(caps.probe_io_uring, NUMAPERF_PROBE_FAILED);
@@ -280,23 +203,23 @@ static void refusals_are_told_apart_by_errno(void **state)
         print_message("a seccomp filter is active: every refusal is taken for its doing\n");
         skip();
     }
-    fake_refuse(SYS_mbind, ENOSYS);
+    fake_set(SYS_mbind, FAKE_REFUSE, ENOSYS);
     numaperf_capabilities_t caps = detect();
     assert_int_equal(caps.probe_mbind, NUMAPERF_PROBE_TOO_OLD);
     assert_int_equal(caps.errno_mbind, ENOSYS);
     assert_int_equal(caps.probe_page_query, plain.probe_page_query);
 
-    fake_refuse(SYS_move_pages, EPERM);
+    fake_set(SYS_move_pages, FAKE_REFUSE, EPERM);
     caps = detect();
     assert_int_equal(caps.probe_page_query, NUMAPERF_PROBE_NO_PRIVILEGE);
     assert_int_equal(caps.errno_page_query, EPERM);
 
-    fake_refuse(SYS_sched_setaffinity, EINVAL);
+    fake_set(SYS_sched_setaffinity, FAKE_REFUSE, EINVAL);
     caps = detect();
     assert_int_equal(caps.probe_affinity, NUMAPERF_PROBE_FAILED);
     assert_int_equal(caps.errno_affinity, EINVAL);
 
-    fake_refuse(SYS_io_uring_setup, ENOSYS);
+    fake_set(SYS_io_uring_setup, FAKE_REFUSE, ENOSYS);
     caps = detect();
     assert_int_equal(caps.probe_io_uring, NUMAPERF_PROBE_TOO_OLD);
     assert_int_equal(caps.probe_iowq_affinity, NUMAPERF_PROBE_TOO_OLD);
@@ -307,7 +230,7 @@ static void unknown_register_operation_is_an_old_kernel(void **state)
 {
     (void)state;
     skip_unless_ok(plain.probe_io_uring, "io_uring");
-    fake_refuse(SYS_io_uring_register, EINVAL);
+    fake_set(SYS_io_uring_register, FAKE_REFUSE, EINVAL);
     numaperf_capabilities_t caps = detect();
     assert_int_equal(caps.probe_io_uring, NUMAPERF_PROBE_OK);
     assert_int_equal(caps.probe_iowq_affinity, NUMAPERF_PROBE_TOO_OLD);
@@ -318,14 +241,14 @@ static void ring_that_cannot_be_entered_is_not_ok(void **state)
 {
     (void)state;
     skip_unless_ok(plain.probe_io_uring, "io_uring");
-    fake_refuse(SYS_io_uring_enter, EBADFD);
+    fake_set(SYS_io_uring_enter, FAKE_REFUSE, EBADFD);
     numaperf_capabilities_t caps = detect();
     assert_int_equal(caps.probe_io_uring, NUMAPERF_PROBE_FAILED);
     assert_int_equal(caps.errno_io_uring, EBADFD);
     assert_int_equal(caps.probe_iowq_affinity, NUMAPERF_PROBE_FAILED);
 
     /* A kernel that says "submitted" and completes nothing must not hang us. */
-    fake.answer = ANSWER_NOTHING;
+    fake.answer = FAKE_NOTHING;
     caps = detect();
     assert_int_equal(caps.errno_io_uring, ETIMEDOUT);
 }
@@ -334,21 +257,18 @@ static void success_without_effect_is_not_ok(void **state)
 {
     (void)state;
     skip_unless_ok(plain.probe_mbind, "mbind");
-    fake_refuse(SYS_mbind, 0);
-    fake.answer = ANSWER_NOTHING;
+    fake_set(SYS_mbind, FAKE_NOTHING, 0);
     numaperf_capabilities_t caps = detect();
     assert_int_equal(caps.probe_mbind, NUMAPERF_PROBE_FAILED);
     assert_int_not_equal(caps.errno_mbind, 0);
 
-    fake_refuse(SYS_move_pages, 0);
-    fake.answer = ANSWER_NOTHING;
+    fake_set(SYS_move_pages, FAKE_NOTHING, 0);
     assert_int_equal(detect().probe_page_query, NUMAPERF_PROBE_FAILED);
 
     numaperf_cpuset_t all;
     assert_int_equal(numaperf_get_affinity(&all), 0);
     if (numaperf_cpuset_count(&all) > 1) {
-        fake_refuse(SYS_sched_setaffinity, 0);
-        fake.answer = ANSWER_NOTHING;
+        fake_set(SYS_sched_setaffinity, FAKE_NOTHING, 0);
         assert_int_equal(detect().probe_affinity, NUMAPERF_PROBE_FAILED);
     }
 }
@@ -357,8 +277,7 @@ static void iowq_worker_that_kept_its_mask_is_not_ok(void **state)
 {
     (void)state;
     skip_unless_ok(plain.probe_iowq_affinity, "io-wq affinity");
-    fake_refuse(SYS_sched_getaffinity, 0);
-    fake.answer = ANSWER_ALL_PUS;
+    fake_set(SYS_sched_getaffinity, FAKE_ALL_PUS, 0);
     fake.only_other_threads = true;
     numaperf_capabilities_t caps = detect();
     assert_int_equal(caps.probe_io_uring, NUMAPERF_PROBE_OK);
@@ -368,8 +287,7 @@ static void iowq_worker_that_kept_its_mask_is_not_ok(void **state)
     numaperf_cpuset_t all;
     assert_int_equal(numaperf_get_affinity(&all), 0);
     if (numaperf_cpuset_count(&all) > 1) {
-        fake_refuse(SYS_io_uring_register, 0);
-        fake.answer = ANSWER_NOTHING;
+        fake_set(SYS_io_uring_register, FAKE_NOTHING, 0);
         assert_int_equal(detect().probe_iowq_affinity, NUMAPERF_PROBE_FAILED);
     }
 }
@@ -379,7 +297,7 @@ static void affinity_that_is_not_given_back_is_not_ok(void **state)
     (void)state;
     numaperf_cpuset_t all;
     assert_int_equal(numaperf_get_affinity(&all), 0);
-    fake_refuse(SYS_sched_setaffinity, EPERM);
+    fake_set(SYS_sched_setaffinity, FAKE_REFUSE, EPERM);
     fake.skip = 1;
     numaperf_capabilities_t caps = detect();
     fake.number = 0;
@@ -496,7 +414,7 @@ static void hard_mode_check_names_a_missing_privilege(void **state)
 {
     (void)state;
     /* capget refused: a privilege that cannot be seen is not claimed. */
-    fake_refuse(SYS_capget, EPERM);
+    fake_set(SYS_capget, FAKE_REFUSE, EPERM);
     assert_int_equal(numaperf__hard_mode_check(false), NUMAPERF_E_HARD_MODE);
     assert_int_equal(numaperf_last_error()->sys_errno, EPERM);
     assert_non_null(strstr(numaperf_last_error()->reason, "CAP_SYS_ADMIN"));

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pins and thread policies against the kernel we run on, and against answers it does not give
- * here: this program's own syscall() stands before the C library's and can refuse or lie.
+ * Pins against the kernel we run on, and against answers it does not give here, which are played.
  */
 #include "place/pin.h"
 
@@ -9,79 +8,16 @@
 
 #include <numaperf/error.h>
 
-#include <dlfcn.h>
-#include <errno.h>
-#include <linux/mempolicy.h>
+#include "support/fake_syscall.h"
+
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-/* ---- the kernel's stand-in ---- */
-
-static struct {
-    long number;       /* the call it concerns; 0: none */
-    int skip;          /* so many calls of it pass first */
-    int error;         /* refuse with it; 0: answer 0 and do nothing */
-    bool is_only_once; /* later calls pass again */
-    bool is_large;     /* getaffinity: a kernel of more than 8192 PUs */
-    int large_cpu;     /* a PU beyond 8192 that it reports, or 0 */
-} fake;
-
-typedef long (*syscall_fn)(long, ...);
-
-static long fake_getaffinity_large(syscall_fn real, long size, long buf)
-{
-    if (size * 8 <= NUMAPERF_CPU_MAX) {
-        errno = EINVAL;
-        return -1;
-    }
-    long n = real(SYS_sched_getaffinity, 0L, size, buf);
-    if (n > 0 && fake.large_cpu > 0)
-        ((uint64_t *)buf)[fake.large_cpu / 64] |= UINT64_C(1) << (fake.large_cpu % 64);
-    return n;
-}
-
-/* It takes six arguments where fewer were passed, as the C library's own does. */
-__attribute__((no_sanitize_address)) long syscall(long number, ...)
-{
-    static syscall_fn real;
-    if (real == NULL)
-        *(void **)&real = dlsym(RTLD_NEXT, "syscall");
-    long a[6];
-    va_list args;
-    va_start(args, number);
-    for (int i = 0; i < 6; i++)
-        a[i] = va_arg(args, long);
-    va_end(args);
-
-    if (fake.is_large && number == SYS_sched_getaffinity)
-        return fake_getaffinity_large(real, a[1], a[2]);
-    if (fake.number != 0 && number == fake.number && fake.skip-- <= 0) {
-        if (fake.is_only_once)
-            fake.number = 0;
-        if (fake.error == 0)
-            return 0;
-        errno = fake.error;
-        return -1;
-    }
-    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
-}
-
-static void fake_refuse(long number, int skip, int error)
-{
-    fake.number = number;
-    fake.skip = skip;
-    fake.error = error;
-}
 
 /* ---- every case starts and ends with the affinity and policy of the start ---- */
 
@@ -90,14 +26,14 @@ static struct numaperf__thread_state at_start;
 static int case_setup(void **state)
 {
     (void)state;
-    memset(&fake, 0, sizeof(fake));
+    fake_clear();
     return 0;
 }
 
 static int case_teardown(void **state)
 {
     (void)state;
-    memset(&fake, 0, sizeof(fake));
+    fake_clear();
     numaperf_cpuset_t now;
     int rc = numaperf__affinity_get(0, &now);
     bool is_same = rc == 0 && numaperf_cpuset_equal(&now, &at_start.cpus);
@@ -400,15 +336,15 @@ static void foreign_topology_that_fits_exactly_is_still_best_effort(void **state
 static void affinity_of_a_kernel_with_more_pus_is_read(void **state)
 {
     (void)state;
-    fake.is_large = true;
+    fake_set(SYS_sched_getaffinity, FAKE_MORE_PUS, 0);
     assert_affinity_is(&at_start.cpus);
 }
 
 static void affinity_beyond_the_last_pu_is_an_overflow_not_a_smaller_set(void **state)
 {
     (void)state;
-    fake.is_large = true;
-    fake.large_cpu = NUMAPERF_CPU_MAX + 5;
+    fake_set(SYS_sched_getaffinity, FAKE_MORE_PUS, 0);
+    fake.extra_cpu = NUMAPERF_CPU_MAX + 5;
     numaperf_cpuset_t out = set_of(7, 7);
     numaperf_cpuset_t before = out;
     assert_int_equal(numaperf_get_affinity(&out), -EOVERFLOW);
@@ -419,14 +355,14 @@ static void pin_that_cannot_read_the_old_affinity_changes_nothing(void **state)
 {
     (void)state;
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
-    fake_refuse(SYS_sched_getaffinity, 0, EPERM);
+    fake_set(SYS_sched_getaffinity, FAKE_REFUSE, EPERM);
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_SOFT, &pin), 0);
     assert_true(numaperf_is_none(&pin.enforcement));
     assert_int_equal(numaperf_pin_restore(&pin), 0);
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_HARD, &pin),
                      NUMAPERF_E_HARD_MODE);
     assert_int_equal(numaperf_last_error()->sys_errno, EPERM);
-    fake.number = 0;
+    fake_clear();
     assert_affinity_is(&at_start.cpus);
 }
 
@@ -434,14 +370,17 @@ static void pin_that_cannot_be_read_back_is_never_strict(void **state)
 {
     (void)state;
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
+    fake_set(SYS_sched_getaffinity, FAKE_REFUSE, EPERM);
+    fake.skip = 1;
     fake.is_only_once = true;
-    fake_refuse(SYS_sched_getaffinity, 1, EPERM);
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_SOFT, &pin), 0);
     assert_true(numaperf_is_best_effort(&pin.enforcement));
     assert_int_equal(numaperf_pin_restore(&pin), 0);
     assert_affinity_is(&at_start.cpus);
 
-    fake_refuse(SYS_sched_getaffinity, 1, EPERM);
+    fake_set(SYS_sched_getaffinity, FAKE_REFUSE, EPERM);
+    fake.skip = 1;
+    fake.is_only_once = true;
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_HARD, &pin),
                      NUMAPERF_E_HARD_MODE);
     assert_affinity_is(&at_start.cpus);
@@ -455,7 +394,7 @@ static void pin_that_returns_success_without_effect_is_never_strict(void **state
         skip();
     }
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
-    fake_refuse(SYS_sched_setaffinity, 0, 0);
+    fake_set(SYS_sched_setaffinity, FAKE_NOTHING, 0);
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_SOFT, &pin), 0);
     assert_false(numaperf_is_strict(&pin.enforcement));
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_HARD, &pin),
@@ -467,10 +406,11 @@ static void hard_refusal_that_cannot_be_undone_says_so(void **state)
     (void)state;
     numaperf_cpuset_t wanted = set_of(first_cpu(), ABSENT_CPU);
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
-    fake_refuse(SYS_sched_setaffinity, 1, EPERM);
+    fake_set(SYS_sched_setaffinity, FAKE_REFUSE, EPERM);
+    fake.skip = 1;
     assert_int_equal(numaperf_pin_current(&wanted, NUMAPERF_MODE_HARD, &pin), NUMAPERF_E_HARD_MODE);
     assert_non_null(strstr(numaperf_last_error()->reason, "could not be put back"));
-    fake.number = 0;
+    fake_clear();
     assert_int_equal(numaperf_set_affinity(&at_start.cpus), 0);
 }
 
@@ -479,135 +419,10 @@ static void restore_that_fails_can_be_tried_again(void **state)
     (void)state;
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
     assert_int_equal(numaperf_pin_to_cpu(first_cpu(), NUMAPERF_MODE_HARD, &pin), 0);
-    fake_refuse(SYS_sched_setaffinity, 0, EPERM);
+    fake_set(SYS_sched_setaffinity, FAKE_REFUSE, EPERM);
     assert_int_equal(numaperf_pin_restore(&pin), -EPERM);
-    fake.number = 0;
+    fake_clear();
     assert_int_equal(numaperf_pin_restore(&pin), 0);
-    assert_affinity_is(&at_start.cpus);
-}
-
-/* ---- memory policy ---- */
-
-/* Nodes the kernel lets this thread take memory from; empty when it has no NUMA at all. */
-static numaperf_nodemask_t memory_nodes(void)
-{
-    numaperf_nodemask_t nodes;
-    numaperf_nodemask_zero(&nodes);
-    if (syscall(SYS_get_mempolicy, NULL, nodes.bits, 1025UL, NULL,
-                (unsigned long)MPOL_F_MEMS_ALLOWED) < 0)
-        numaperf_nodemask_zero(&nodes);
-    return nodes;
-}
-
-static void skip_without_numa(void)
-{
-    numaperf_nodemask_t nodes = memory_nodes();
-    if (numaperf_nodemask_count(&nodes) == 0) {
-        print_message("this kernel has no memory policies\n");
-        skip();
-    }
-}
-
-static void prefer_of_each_memory_node_is_strict_and_read_back(void **state)
-{
-    (void)state;
-    skip_without_numa();
-    numaperf_nodemask_t nodes = memory_nodes();
-    for (int node = numaperf_nodemask_next(&nodes, -1); node >= 0;
-         node = numaperf_nodemask_next(&nodes, node)) {
-        numaperf_enforcement_t level;
-        int sys_errno = -1;
-        numaperf__mempolicy_prefer(node, &level, &sys_errno);
-        assert_true(numaperf_is_strict(&level));
-        assert_int_equal(sys_errno, 0);
-
-        int policy = -1;
-        numaperf_nodemask_t got;
-        numaperf_nodemask_t wanted = numaperf_nodemask_single(node);
-        assert_int_equal(numaperf__mempolicy_get(&policy, &got), 0);
-        assert_int_equal(policy, MPOL_PREFERRED);
-        assert_true(numaperf_nodemask_equal(&got, &wanted));
-    }
-}
-
-/* A mask passed one bit short would drop node 1023, and an empty PREFERRED succeeds. */
-static void prefer_of_the_last_possible_node_reaches_the_kernel(void **state)
-{
-    (void)state;
-    skip_without_numa();
-    numaperf_enforcement_t level;
-    int sys_errno = 0;
-    numaperf__mempolicy_prefer(NUMAPERF_NODE_MAX - 1, &level, &sys_errno);
-    assert_true(numaperf_is_none(&level));
-    assert_int_equal(sys_errno, EINVAL);
-    assert_non_null(strstr(level.reason, "node 1023"));
-}
-
-static void prefer_that_has_no_effect_is_never_strict(void **state)
-{
-    (void)state;
-    skip_without_numa();
-    numaperf_nodemask_t nodes = memory_nodes();
-    numaperf_enforcement_t level;
-    int sys_errno = 0;
-    fake_refuse(SYS_set_mempolicy, 0, 0);
-    numaperf__mempolicy_prefer(numaperf_nodemask_next(&nodes, -1), &level, &sys_errno);
-    assert_true(numaperf_is_best_effort(&level));
-
-    fake_refuse(SYS_get_mempolicy, 0, EPERM);
-    numaperf__mempolicy_prefer(numaperf_nodemask_next(&nodes, -1), &level, &sys_errno);
-    assert_true(numaperf_is_best_effort(&level));
-    assert_int_equal(sys_errno, EPERM);
-}
-
-static void thread_state_with_mode_flags_is_given_back_exactly(void **state)
-{
-    (void)state;
-    skip_without_numa();
-    const int policies[] = {MPOL_DEFAULT,
-                            MPOL_LOCAL,
-                            MPOL_PREFERRED,
-                            MPOL_PREFERRED | MPOL_F_STATIC_NODES,
-                            MPOL_BIND | MPOL_F_RELATIVE_NODES,
-                            MPOL_INTERLEAVE | MPOL_F_STATIC_NODES,
-                            MPOL_BIND | MPOL_F_NUMA_BALANCING};
-    numaperf_nodemask_t nodes = memory_nodes();
-    numaperf_nodemask_t one = numaperf_nodemask_single(numaperf_nodemask_next(&nodes, -1));
-    for (size_t i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
-        bool takes_none = policies[i] == MPOL_DEFAULT || policies[i] == MPOL_LOCAL;
-        assert_int_equal(numaperf__mempolicy_set(policies[i], takes_none ? NULL : &one), 0);
-        struct numaperf__thread_state kept;
-        assert_int_equal(numaperf__thread_state_get(&kept), 0);
-        assert_int_equal(kept.policy, policies[i]);
-
-        assert_int_equal(numaperf__mempolicy_set(MPOL_INTERLEAVE, &nodes), 0);
-        assert_int_equal(numaperf__thread_state_set(&kept), 0);
-        struct numaperf__thread_state again;
-        assert_int_equal(numaperf__thread_state_get(&again), 0);
-        assert_int_equal(again.policy, policies[i]);
-        assert_true(numaperf_nodemask_equal(&again.nodes, &kept.nodes));
-        assert_true(numaperf_cpuset_equal(&again.cpus, &kept.cpus));
-    }
-}
-
-static void thread_state_gives_affinity_back_where_policies_are_refused(void **state)
-{
-    (void)state;
-    struct numaperf__thread_state kept;
-    fake_refuse(SYS_get_mempolicy, 0, EPERM);
-    assert_int_equal(numaperf__thread_state_get(&kept), -EPERM);
-    assert_int_equal(kept.policy, NUMAPERF__POLICY_UNKNOWN);
-    assert_true(numaperf_cpuset_equal(&kept.cpus, &at_start.cpus));
-
-    numaperf_cpuset_t one = set_of(first_cpu(), first_cpu());
-    assert_int_equal(numaperf_set_affinity(&one), 0);
-    fake_refuse(SYS_set_mempolicy, 0, EPERM);
-    assert_int_equal(numaperf__thread_state_set(&kept), 0);
-    assert_affinity_is(&at_start.cpus);
-    /* A known policy is tried, its refusal reported, and the affinity still given back. */
-    assert_int_equal(numaperf_set_affinity(&one), 0);
-    kept.policy = MPOL_DEFAULT;
-    assert_int_equal(numaperf__thread_state_set(&kept), -EPERM);
     assert_affinity_is(&at_start.cpus);
 }
 
@@ -620,52 +435,10 @@ static void current_cpu_takes_either_output_alone(void **state)
     assert_int_equal(numaperf__current_cpu(NULL, NULL), 0);
 }
 
-/* In the new program: what was captured at load must be what exec passed on, whatever we do now. */
-static int check_state_at_load(void)
-{
-    struct numaperf__thread_state now;
-    struct numaperf__thread_state at_load;
-    if (numaperf__thread_state_get(&now) < 0)
-        return 2;
-    if (numaperf__mempolicy_set(MPOL_DEFAULT, NULL) < 0)
-        return 3;
-    numaperf__thread_state_at_load(&at_load);
-    if (at_load.policy != MPOL_INTERLEAVE || now.policy != MPOL_INTERLEAVE)
-        return 4;
-    if (!numaperf_nodemask_equal(&at_load.nodes, &now.nodes))
-        return 5;
-    if (numaperf_cpuset_count(&at_load.cpus) != 1)
-        return 6;
-    return numaperf_cpuset_equal(&at_load.cpus, &now.cpus) ? 0 : 7;
-}
-
-static void thread_state_at_load_is_what_the_process_was_started_with(void **state)
-{
-    (void)state;
-    skip_without_numa();
-    numaperf_nodemask_t nodes = memory_nodes();
-    numaperf_cpuset_t one = set_of(first_cpu(), first_cpu());
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (numaperf__mempolicy_set(MPOL_INTERLEAVE, &nodes) == 0 &&
-            numaperf__affinity_set(0, &one) == 0)
-            (void)execl("/proc/self/exe", "test_pin", "state-at-load", (char *)NULL);
-        _exit(100);
-    }
-    int status = -1;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFEXITED(status));
-    assert_int_equal(WEXITSTATUS(status), 0);
-}
-
 #define CASE(f) cmocka_unit_test_setup_teardown(f, case_setup, case_teardown)
 
-int main(int argc, char **argv)
+int main(void)
 {
-    if (argc > 1 && strcmp(argv[1], "state-at-load") == 0)
-        return check_state_at_load();
-
     (void)numaperf__thread_state_get(&at_start);
     const struct CMUnitTest tests[] = {
         CASE(pin_to_cpu_is_strict_and_runs_there_and_is_restored),
@@ -688,13 +461,7 @@ int main(int argc, char **argv)
         CASE(pin_that_returns_success_without_effect_is_never_strict),
         CASE(hard_refusal_that_cannot_be_undone_says_so),
         CASE(restore_that_fails_can_be_tried_again),
-        CASE(prefer_of_each_memory_node_is_strict_and_read_back),
-        CASE(prefer_of_the_last_possible_node_reaches_the_kernel),
-        CASE(prefer_that_has_no_effect_is_never_strict),
-        CASE(thread_state_with_mode_flags_is_given_back_exactly),
-        CASE(thread_state_gives_affinity_back_where_policies_are_refused),
         CASE(current_cpu_takes_either_output_alone),
-        CASE(thread_state_at_load_is_what_the_process_was_started_with),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
