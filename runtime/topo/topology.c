@@ -32,13 +32,13 @@ static int topology_highest(const numaperf_cpuset_t *cpus)
     return highest;
 }
 
-int numaperf__topology_alloc(const numaperf_nodemask_t *nodes, const numaperf_cpuset_t *cpus,
-                             numaperf_topology_t **out)
+int numaperf__topology_alloc(const char *name, const numaperf_nodemask_t *nodes,
+                             const numaperf_cpuset_t *cpus, numaperf_topology_t **out)
 {
     int node_count = numaperf_nodemask_count(nodes);
     int pu_limit = topology_highest(cpus) + 1;
     if (node_count == 0 || pu_limit == 0)
-        return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", "it has %s",
+        return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", "\"%.120s\" has %s", name,
                               node_count == 0 ? "no nodes" : "no PUs");
 
     struct numaperf_topology *topology = calloc(1, sizeof(*topology));
@@ -118,7 +118,8 @@ static void topology_seal_packages(numaperf_topology_t *topology)
     }
 }
 
-int numaperf__topology_seal(numaperf_topology_t *topology, const numaperf_cpuset_t *usable)
+int numaperf__topology_seal(const char *name, numaperf_topology_t *topology,
+                            const numaperf_cpuset_t *usable)
 {
     for (int cpu = 0; cpu < topology->pu_limit; cpu++) {
         int node = topology->pus[cpu].node;
@@ -131,7 +132,8 @@ int numaperf__topology_seal(numaperf_topology_t *topology, const numaperf_cpuset
     }
     if (numaperf_cpuset_count(&topology->cpus) == 0)
         return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology",
-                              "none of its %zu nodes has a usable PU", topology->node_count);
+                              "\"%.120s\": none of its %zu nodes has a usable PU", name,
+                              topology->node_count);
 
     for (size_t i = 0; i < topology->node_count; i++)
         topology_seal_cores(topology, &topology->nodes[i]);

@@ -36,9 +36,12 @@ struct numaperf_topology {
     numaperf_cpuset_t cpus;                /* all usable PUs; set by seal */
 };
 
-/* An empty picture with these nodes and room for these PUs; -ENOMEM or NUMAPERF_E_TOPOLOGY. */
-int numaperf__topology_alloc(const numaperf_nodemask_t *nodes, const numaperf_cpuset_t *cpus,
-                             numaperf_topology_t **out);
+/*
+ * An empty picture with these nodes and room for these PUs; -ENOMEM or NUMAPERF_E_TOPOLOGY. `name`
+ * says in errors where it came from.
+ */
+int numaperf__topology_alloc(const char *name, const numaperf_nodemask_t *nodes,
+                             const numaperf_cpuset_t *cpus, numaperf_topology_t **out);
 
 /* Index of a node by OS id; -1 when there is none. */
 int numaperf__topology_node_index(const numaperf_topology_t *topology, int node);
@@ -47,9 +50,10 @@ int numaperf__topology_node_index(const numaperf_topology_t *topology, int node)
  * Derive everything else, with `usable` as the PUs this process may use. Returns 0, or
  * NUMAPERF_E_TOPOLOGY when no PU of any node is usable.
  */
-int numaperf__topology_seal(numaperf_topology_t *topology, const numaperf_cpuset_t *usable);
+int numaperf__topology_seal(const char *name, numaperf_topology_t *topology,
+                            const numaperf_cpuset_t *usable);
 
-/* From the text of hwloc's XML; `name` says in errors where it came from. */
+/* From the text of hwloc's XML. */
 int numaperf__topology_from_xml_text(const char *name, const char *text, numaperf_topology_t **out);
 
 /*

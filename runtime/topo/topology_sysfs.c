@@ -286,7 +286,7 @@ int numaperf__topology_from_sysfs(const char *root, const numaperf_cpuset_t *usa
         return has_nodes;
 
     numaperf_topology_t *topology = NULL;
-    rc = numaperf__topology_alloc(&nodes, &online, &topology);
+    rc = numaperf__topology_alloc(root, &nodes, &online, &topology);
     if (rc < 0)
         return rc;
     if (has_nodes)
@@ -299,7 +299,7 @@ int numaperf__topology_from_sysfs(const char *root, const numaperf_cpuset_t *usa
     numaperf_cpuset_t both;
     numaperf_cpuset_intersect(usable, &online, &both);
     tree_fill_pus(root, &online, usable, topology);
-    rc = numaperf__topology_seal(topology, &both);
+    rc = numaperf__topology_seal(root, topology, &both);
     if (rc < 0)
         goto destroy;
     *out = topology;

@@ -515,13 +515,13 @@ static int picture_convert(const struct picture *picture, numaperf_topology_t **
     numaperf_nodemask_union(&nodes, &with_pus, &nodes);
 
     numaperf_topology_t *topology = NULL;
-    int rc = numaperf__topology_alloc(&nodes, &cpus, &topology);
+    int rc = numaperf__topology_alloc(picture->name, &nodes, &cpus, &topology);
     if (rc < 0)
         return rc;
     picture_fill_pus(picture, node_of, topology);
     picture_fill_nodes(picture, &with_pus, topology);
     picture_fill_distances(&picture->distances, topology);
-    rc = numaperf__topology_seal(topology, &picture->allowed_cpus);
+    rc = numaperf__topology_seal(picture->name, topology, &picture->allowed_cpus);
     if (rc < 0) {
         numaperf_topology_destroy(topology);
         return rc;
