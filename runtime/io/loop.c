@@ -40,7 +40,8 @@
 
 #define LOOP_RING_ENTRIES_DEFAULT 256u
 #define LOOP_RING_ENTRIES_MAX 32768u
-#define LOOP_REAP_MAX 512u /* completions a turn, so that tasks get their share */
+#define LOOP_REAP_MAX 512u  /* completions a turn, so that tasks get their share */
+#define LOOP_POLL_NS 50000u /* on epoll, how often a worker busy with tasks looks for I/O */
 #define LOOP_CONFIG_MIN_SIZE offsetof(numaperf_loop_config_t, uv_loop)
 
 _Static_assert(sizeof(numaperf_loop_config_t) == 24, "public struct: append only");
@@ -61,6 +62,7 @@ struct numaperf_loop {
     struct numaperf__op wake_op;
     uint64_t wake_count; /* what wake_op reads */
     bool uv_due;         /* libuv's descriptor was ready */
+    uint64_t polled_ns;  /* on epoll: when libuv last looked */
 
     /* User-run. */
     uv_prepare_t submit;
@@ -217,6 +219,14 @@ static bool loop_has_unregistered(const uv_loop_t *uv)
     return first != head;
 }
 
+static void loop_arm(numaperf_loop_t *loop, struct numaperf__op *op)
+{
+    if (op->in_flight)
+        return;
+    int rc = numaperf__ring_submit(loop->ring, op);
+    NUMAPERF_ASSERT(rc == 0);
+}
+
 void numaperf__loop_turn(numaperf_loop_t *loop)
 {
     NUMAPERF_ASSERT_HOT(loop->hosted);
@@ -228,9 +238,16 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
     }
     /* Callbacks and tasks may start timers: they must not count from a stale time. */
     uv_update_time(loop->uv);
+    if (loop->ring == NULL && uv_hrtime() - loop->polled_ns >= LOOP_POLL_NS)
+        loop->uv_due = true;
     if (loop->uv_due || loop_has_unregistered(loop->uv) || uv_backend_timeout(loop->uv) == 0) {
         loop->uv_due = false;
         (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* it is alive by our own handle, always */
+        /* Armed now, not only before a wait: a worker that is never idle has I/O, too. */
+        if (loop->ring != NULL)
+            loop_arm(loop, &loop->poll_op);
+        else
+            loop->polled_ns = uv_hrtime();
     }
 }
 
@@ -246,14 +263,6 @@ uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)
     uv_update_time(loop->uv);
     int timeout_ms = uv_backend_timeout(loop->uv);
     return timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000u;
-}
-
-static void loop_arm(numaperf_loop_t *loop, struct numaperf__op *op)
-{
-    if (op->in_flight)
-        return;
-    int rc = numaperf__ring_submit(loop->ring, op);
-    NUMAPERF_ASSERT(rc == 0);
 }
 
 /* Without a ring: poll on libuv's descriptor and the wake. */
