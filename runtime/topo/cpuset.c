@@ -62,10 +62,9 @@ static int bits_count(const uint64_t *bits, int words)
 
 static int bits_next(const uint64_t *bits, int limit, int previous)
 {
-    int start = previous < 0 ? 0 : previous + 1;
     if (previous >= limit - 1)
         return -1;
-
+    int start = previous < 0 ? 0 : previous + 1;
     uint64_t mask = UINT64_MAX << (start % WORD_BITS);
     for (int i = start / WORD_BITS; i < limit / WORD_BITS; i++) {
         uint64_t word = bits[i] & mask;

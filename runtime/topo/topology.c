@@ -3,7 +3,7 @@
  * The immutable picture of a machine: its life and its readers.
  *
  * Where the facts come from is elsewhere (topology_sysfs.c,
- * topology_xml.c, topology_synthetic.c). Invariants once it
+ * picture.c). Invariants once it
  * is sealed: nodes ascend by OS id and there is at least one; every usable PU belongs to exactly
  * one node; cores are a subset of the node's PUs; no reader writes, so any number of threads may
  * read. OS ids are never used as indexes except into `pus`, which is as long as the highest id

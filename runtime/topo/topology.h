@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a topology is made of, for the modules that make one. A source (sysfs, XML) calls
+ * What a topology is made of, for the modules that make one. A source (sysfs, a picture) calls
  * numaperf__topology_alloc(), fills in what it knows of nodes and PUs, and seals it; from then on
  * it is immutable. Rooms below use <numaperf/topology.h>.
  */
@@ -52,9 +52,6 @@ int numaperf__topology_node_index(const numaperf_topology_t *topology, int node)
  */
 int numaperf__topology_seal(const char *name, numaperf_topology_t *topology,
                             const numaperf_cpuset_t *usable);
-
-/* From the text of hwloc's XML. */
-int numaperf__topology_from_xml_text(const char *name, const char *text, numaperf_topology_t **out);
 
 /*
  * Read the tree of /sys/devices/system, or a copy of it, at `root`. `usable` and `mems` are what

@@ -8,14 +8,13 @@
  * by the same way, as the XML it exports. What a file says beyond nodes, PUs, cores, packages,
  * caches and the distances of nodes is skipped. No state: any thread.
  *
- * Life: xml_read (a file) -> picture_scan (tags, a stack of open ones) -> picture_convert.
+ * Life: a file -> scan_text (tags, a stack of open ones) -> numaperf__picture_convert.
  * Source: hwloc2.dtd; hwloc, "Heterogeneous memory", "Distances".
  */
+#include "topo/picture.h"
 #include "topo/textfile.h"
-#include "topo/topology.h"
 #include "topo/xml.h"
 
-#include "base/assert.h"
 #include "base/error.h"
 
 #include <errno.h>
@@ -31,24 +30,8 @@
 /* Error texts name the source; a long one is cut. */
 #define NAME_FORMAT "\"%.120s\""
 
-struct picture_node {
-    bool is_there;
-    bool is_device; /* its memory is a device's: no PU's own node */
-    int package;    /* of the object that holds it; -1 */
-    uint64_t memory_bytes;
-    numaperf_cpuset_t cpus; /* as hwloc says: those of the nearest nodes when it has none itself */
-};
-
-struct picture_pu {
-    bool is_there;
-    int core; /* lowest PU of its core */
-    int package;
-    int complete_node; /* the one node of its complete nodeset; -1 */
-    uint64_t cache_bytes[NUMAPERF_CACHE_LEVELS];
-};
-
 /* An open tag, with what it says about everything inside it. */
-struct picture_frame {
+struct scan_frame {
     struct numaperf__xml_span name;
     int node;    /* id of the node that this very tag is; -1 */
     int core;    /* lowest PU of the enclosing core; -1 */
@@ -56,32 +39,21 @@ struct picture_frame {
     uint64_t cache_bytes[NUMAPERF_CACHE_LEVELS];
 };
 
-/* A distance table while it is read. */
-struct picture_distances {
-    bool is_open; /* being read; else whole, or absent when values is NULL */
-    size_t count;
-    size_t id_count;
-    size_t value_count;
-    int ids[NUMAPERF_NODE_MAX];
-    uint32_t *values; /* count * count; NULL without a table */
-};
-
-struct picture {
-    const char *name; /* of the source, for errors */
+/* A file while it is scanned. */
+struct scan {
+    struct numaperf__picture *picture;
     bool has_root;
+    bool is_in_distances; /* inside a table that is wanted */
     size_t depth;
-    struct picture_frame stack[XML_DEPTH_MAX];
-    numaperf_cpuset_t allowed_cpus;
-    numaperf_nodemask_t allowed_nodes;
-    struct picture_distances distances;
-    struct picture_node nodes[NUMAPERF_NODE_MAX];
-    struct picture_pu pus[NUMAPERF_CPU_MAX];
+    size_t id_count;    /* of that table, read so far */
+    size_t value_count; /* likewise */
+    struct scan_frame stack[XML_DEPTH_MAX];
 };
 
-static int picture_fail(const struct picture *picture, const char *what)
+static int scan_fail(const struct scan *scan, const char *what)
 {
-    return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", NAME_FORMAT " %s", picture->name,
-                          what);
+    return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", NAME_FORMAT " %s",
+                          scan->picture->name, what);
 }
 
 /* ---- values ---- */
@@ -159,66 +131,65 @@ static bool value_nodes(struct numaperf__xml_span value, numaperf_nodemask_t *ou
 
 /* ---- objects ---- */
 
-static int picture_root(struct picture *picture, const struct numaperf__xml_tag *tag)
+static int scan_root(struct scan *scan, const struct numaperf__xml_tag *tag)
 {
-    picture->has_root = true;
-    /* Without these attributes everything is allowed. */
-    memset(&picture->allowed_cpus, 0xff, sizeof(picture->allowed_cpus));
-    memset(&picture->allowed_nodes, 0xff, sizeof(picture->allowed_nodes));
-    if (!value_cpus(numaperf__xml_value(tag, "allowed_cpuset"), &picture->allowed_cpus) ||
-        !value_nodes(numaperf__xml_value(tag, "allowed_nodeset"), &picture->allowed_nodes))
-        return picture_fail(picture, "has an allowed set that is none");
+    scan->has_root = true;
+    /* Without these attributes everything stays allowed. */
+    if (!value_cpus(numaperf__xml_value(tag, "allowed_cpuset"), &scan->picture->allowed_cpus) ||
+        !value_nodes(numaperf__xml_value(tag, "allowed_nodeset"), &scan->picture->allowed_nodes))
+        return scan_fail(scan, "has an allowed set that is none");
     return 0;
 }
 
 /* OS index of a node or PU below `limit`; a failure is recorded. */
-static int picture_id(const struct picture *picture, const struct numaperf__xml_tag *tag,
-                      const char *kind, int limit)
+static int scan_id(const struct scan *scan, const struct numaperf__xml_tag *tag, const char *kind,
+                   int limit)
 {
     struct numaperf__xml_span value = numaperf__xml_value(tag, "os_index");
     int id = value_int(value);
     if (id >= 0 && id < limit)
         return id;
     return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology",
-                          NAME_FORMAT " has a %s of the id \"%.*s\", not 0 .. %d", picture->name,
-                          kind, value.at == NULL ? 0 : (int)(value.length < 40 ? value.length : 40),
+                          NAME_FORMAT " has a %s of the id \"%.*s\", not 0 .. %d",
+                          scan->picture->name, kind,
+                          value.at == NULL ? 0 : (int)(value.length < 40 ? value.length : 40),
                           value.at == NULL ? "" : value.at, limit - 1);
 }
 
-static int picture_node(struct picture *picture, const struct numaperf__xml_tag *tag,
-                        struct picture_frame *frame)
+static int scan_node(struct scan *scan, const struct numaperf__xml_tag *tag,
+                     struct scan_frame *frame)
 {
-    int id = picture_id(picture, tag, "node", NUMAPERF_NODE_MAX);
+    int id = scan_id(scan, tag, "node", NUMAPERF_NODE_MAX);
     if (id < 0)
         return id;
-    struct picture_node *node = &picture->nodes[id];
+    struct numaperf__picture_node *node = &scan->picture->nodes[id];
     if (node->is_there)
         return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", NAME_FORMAT " has node %d twice",
-                              picture->name, id);
+                              scan->picture->name, id);
     struct numaperf__xml_span memory = numaperf__xml_value(tag, "local_memory");
     if (memory.at != NULL && !value_number(memory, &node->memory_bytes))
-        return picture_fail(picture, "has a local_memory that is no number");
+        return scan_fail(scan, "has a local_memory that is no number");
     if (!value_cpus(numaperf__xml_value(tag, "cpuset"), &node->cpus))
-        return picture_fail(picture, "has a node whose cpuset is none");
+        return scan_fail(scan, "has a node whose cpuset is none");
     node->is_there = true;
     node->package = frame->package;
     frame->node = id;
     return 0;
 }
 
-static int picture_pu(struct picture *picture, const struct numaperf__xml_tag *tag,
-                      const struct picture_frame *frame)
+static int scan_pu(struct scan *scan, const struct numaperf__xml_tag *tag,
+                   const struct scan_frame *frame)
 {
-    int id = picture_id(picture, tag, "PU", NUMAPERF_CPU_MAX);
+    int id = scan_id(scan, tag, "PU", NUMAPERF_CPU_MAX);
     if (id < 0)
         return id;
-    struct picture_pu *pu = &picture->pus[id];
+    struct numaperf__picture_pu *pu = &scan->picture->pus[id];
     if (pu->is_there)
         return numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", NAME_FORMAT " has PU %d twice",
-                              picture->name, id);
+                              scan->picture->name, id);
     numaperf_nodemask_t complete = {{0}};
     if (!value_nodes(numaperf__xml_value(tag, "complete_nodeset"), &complete))
-        return picture_fail(picture, "has a PU whose complete_nodeset is none");
+        return scan_fail(scan, "has a PU whose complete_nodeset is none");
     pu->is_there = true;
     pu->package = frame->package;
     pu->core = frame->core >= 0 ? frame->core : id;
@@ -229,8 +200,8 @@ static int picture_pu(struct picture *picture, const struct numaperf__xml_tag *t
 }
 
 /* "L1Cache" .. "L5Cache"; an instruction cache is an "L1iCache". */
-static void picture_cache(const struct numaperf__xml_tag *tag, struct numaperf__xml_span type,
-                          struct picture_frame *frame)
+static void scan_cache(const struct numaperf__xml_tag *tag, struct numaperf__xml_span type,
+                       struct scan_frame *frame)
 {
     char name[] = "L1Cache";
     for (unsigned level = 0; level < NUMAPERF_CACHE_LEVELS; level++) {
@@ -242,43 +213,37 @@ static void picture_cache(const struct numaperf__xml_tag *tag, struct numaperf__
     }
 }
 
-static int picture_object(struct picture *picture, const struct numaperf__xml_tag *tag,
-                          struct picture_frame *frame)
+static int scan_object(struct scan *scan, const struct numaperf__xml_tag *tag,
+                       struct scan_frame *frame)
 {
-    int rc = picture->has_root ? 0 : picture_root(picture, tag);
+    int rc = scan->has_root ? 0 : scan_root(scan, tag);
     if (rc < 0)
         return rc;
     struct numaperf__xml_span type = numaperf__xml_value(tag, "type");
     if (numaperf__xml_is(type, "NUMANode"))
-        return picture_node(picture, tag, frame);
+        return scan_node(scan, tag, frame);
     if (numaperf__xml_is(type, "PU"))
-        return picture_pu(picture, tag, frame);
+        return scan_pu(scan, tag, frame);
     if (numaperf__xml_is(type, "Package")) {
         frame->package = value_int(numaperf__xml_value(tag, "os_index"));
     } else if (numaperf__xml_is(type, "Core")) {
         numaperf_cpuset_t cpus = {{0}};
         if (!value_cpus(numaperf__xml_value(tag, "cpuset"), &cpus))
-            return picture_fail(picture, "has a core whose cpuset is none");
+            return scan_fail(scan, "has a core whose cpuset is none");
         frame->core = numaperf_cpuset_next(&cpus, -1);
     } else {
-        picture_cache(tag, type, frame);
+        scan_cache(tag, type, frame);
     }
     return 0;
 }
 
 /* ---- distances ---- */
 
-static void distances_drop(struct picture_distances *distances)
-{
-    free(distances->values);
-    memset(distances, 0, sizeof(*distances));
-}
-
 /* Start a table of nodes. Firmware's, which has a name, replaces any other; else the first counts.
  */
-static int distances_open(struct picture *picture, const struct numaperf__xml_tag *tag)
+static int distances_open(struct scan *scan, const struct numaperf__xml_tag *tag)
 {
-    struct picture_distances *distances = &picture->distances;
+    struct numaperf__picture_distances *distances = &scan->picture->distances;
     bool is_firmware = numaperf__xml_is(numaperf__xml_value(tag, "name"), "NUMALatency");
     int kind = value_int(numaperf__xml_value(tag, "kind"));
     int count = value_int(numaperf__xml_value(tag, "nbobjs"));
@@ -288,259 +253,144 @@ static int distances_open(struct picture *picture, const struct numaperf__xml_ta
     if (kind < 0 || (kind & KIND_LATENCY) == 0 || (distances->values != NULL && !is_firmware))
         return 0;
     if (count < 1 || count > NUMAPERF_NODE_MAX)
-        return picture_fail(picture, "has distances of an impossible number of nodes");
+        return scan_fail(scan, "has distances of an impossible number of nodes");
 
-    distances_drop(distances);
+    numaperf__picture_drop_distances(scan->picture);
     distances->values = calloc((size_t)count * (size_t)count, sizeof(*distances->values));
     if (distances->values == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "topology", "distances of %d nodes", count);
     distances->count = (size_t)count;
-    distances->is_open = true;
+    scan->is_in_distances = true;
+    scan->id_count = 0;
+    scan->value_count = 0;
     return 0;
 }
 
-static int distances_ids(struct picture *picture, const char *at)
+static int distances_ids(struct scan *scan, const char *at)
 {
-    struct picture_distances *distances = &picture->distances;
+    struct numaperf__picture_distances *distances = &scan->picture->distances;
     uint64_t id = 0;
     while (numaperf__textfile_number(&at, &id) == 0) {
-        if (id >= NUMAPERF_NODE_MAX || distances->id_count == distances->count)
-            return picture_fail(picture, "has distances of nodes that cannot be");
-        distances->ids[distances->id_count++] = (int)id;
+        if (id >= NUMAPERF_NODE_MAX || scan->id_count == distances->count)
+            return scan_fail(scan, "has distances of nodes that cannot be");
+        distances->ids[scan->id_count++] = (int)id;
     }
     return 0;
 }
 
-static int distances_values(struct picture *picture, const char *at)
+static int distances_values(struct scan *scan, const char *at)
 {
-    struct picture_distances *distances = &picture->distances;
+    struct numaperf__picture_distances *distances = &scan->picture->distances;
     uint64_t value = 0;
     while (numaperf__textfile_number(&at, &value) == 0) {
-        if (distances->value_count == distances->count * distances->count)
-            return picture_fail(picture, "has more distances than pairs of nodes");
+        if (scan->value_count == distances->count * distances->count)
+            return scan_fail(scan, "has more distances than pairs of nodes");
         /* One beyond any firmware's is as good as not known. */
-        distances->values[distances->value_count++] = value <= INT_MAX ? (uint32_t)value : 0;
+        distances->values[scan->value_count++] = value <= INT_MAX ? (uint32_t)value : 0;
     }
     return 0;
 }
 
 /* A table that is not whole tells nothing: which number is whose is not sure. */
-static void distances_close(struct picture_distances *distances)
+static void distances_close(struct scan *scan)
 {
-    distances->is_open = false;
-    if (distances->id_count != distances->count ||
-        distances->value_count != distances->count * distances->count)
-        distances_drop(distances);
+    size_t count = scan->picture->distances.count;
+    scan->is_in_distances = false;
+    if (scan->id_count != count || scan->value_count != count * count)
+        numaperf__picture_drop_distances(scan->picture);
 }
 
 /* ---- tags ---- */
 
-static int picture_check_root(const struct picture *picture, const struct numaperf__xml_tag *tag)
+static int scan_check_root(const struct scan *scan, const struct numaperf__xml_tag *tag)
 {
     if (!numaperf__xml_is(tag->name, "topology"))
-        return picture_fail(picture, "is not an XML file of hwloc");
+        return scan_fail(scan, "is not an XML file of hwloc");
     struct numaperf__xml_span version = numaperf__xml_value(tag, "version");
     if (version.at == NULL || version.at[0] == '1')
-        return picture_fail(picture, "is of hwloc 1: write it again with hwloc 2");
+        return scan_fail(scan, "is of hwloc 1: write it again with hwloc 2");
     return 0;
 }
 
-static int picture_open(struct picture *picture, const struct numaperf__xml_tag *tag)
+static int scan_open(struct scan *scan, const struct numaperf__xml_tag *tag)
 {
-    if (picture->depth == XML_DEPTH_MAX)
-        return picture_fail(picture, "is nested too deeply");
-    const struct picture_frame *parent =
-        picture->depth == 0 ? NULL : &picture->stack[picture->depth - 1];
-    struct picture_frame frame = {.core = -1, .package = -1};
+    if (scan->depth == XML_DEPTH_MAX)
+        return scan_fail(scan, "is nested too deeply");
+    const struct scan_frame *parent = scan->depth == 0 ? NULL : &scan->stack[scan->depth - 1];
+    struct scan_frame frame = {.core = -1, .package = -1};
     if (parent != NULL)
         frame = *parent;
     frame.name = tag->name;
     frame.node = -1;
 
-    int rc = parent == NULL ? picture_check_root(picture, tag) : 0;
+    int rc = parent == NULL ? scan_check_root(scan, tag) : 0;
     if (rc < 0)
         return rc;
     if (numaperf__xml_is(tag->name, "object"))
-        rc = picture_object(picture, tag, &frame);
+        rc = scan_object(scan, tag, &frame);
     else if (numaperf__xml_is(tag->name, "distances2"))
-        rc = distances_open(picture, tag);
-    else if (picture->distances.is_open && numaperf__xml_is(tag->name, "indexes"))
-        rc = distances_ids(picture, tag->content);
-    else if (picture->distances.is_open && numaperf__xml_is(tag->name, "u64values"))
-        rc = distances_values(picture, tag->content);
+        rc = distances_open(scan, tag);
+    else if (scan->is_in_distances && numaperf__xml_is(tag->name, "indexes"))
+        rc = distances_ids(scan, tag->content);
+    else if (scan->is_in_distances && numaperf__xml_is(tag->name, "u64values"))
+        rc = distances_values(scan, tag->content);
     else if (parent != NULL && parent->node >= 0 && numaperf__xml_is(tag->name, "info") &&
              numaperf__xml_is(numaperf__xml_value(tag, "name"), "DAXDevice"))
-        picture->nodes[parent->node].is_device = true;
+        scan->picture->nodes[parent->node].is_device = true;
     if (rc == 0)
-        picture->stack[picture->depth++] = frame;
+        scan->stack[scan->depth++] = frame;
     return rc;
 }
 
-static int picture_close(struct picture *picture, struct numaperf__xml_span name)
+static int scan_close(struct scan *scan, struct numaperf__xml_span name)
 {
-    if (picture->depth == 0)
-        return picture_fail(picture, "closes a tag it did not open");
-    struct numaperf__xml_span open = picture->stack[picture->depth - 1].name;
+    if (scan->depth == 0)
+        return scan_fail(scan, "closes a tag it did not open");
+    struct numaperf__xml_span open = scan->stack[scan->depth - 1].name;
     if (open.length != name.length || memcmp(open.at, name.at, name.length) != 0)
-        return picture_fail(picture, "closes another tag than it opened");
-    picture->depth--;
-    if (numaperf__xml_is(name, "distances2") && picture->distances.is_open)
-        distances_close(&picture->distances);
+        return scan_fail(scan, "closes another tag than it opened");
+    scan->depth--;
+    if (numaperf__xml_is(name, "distances2") && scan->is_in_distances)
+        distances_close(scan);
     return 0;
 }
 
-static int picture_scan(struct picture *picture, const char *text)
+static int scan_text(struct scan *scan, const char *text)
 {
     struct numaperf__xml_tag tag;
     int kind = 0;
     while ((kind = numaperf__xml_next(&text, &tag)) > 0) {
         int rc = 0;
         if (kind == NUMAPERF_XML_OPEN)
-            rc = picture_open(picture, &tag);
+            rc = scan_open(scan, &tag);
         if (rc == 0 && (kind == NUMAPERF_XML_CLOSE || tag.is_empty))
-            rc = picture_close(picture, tag.name);
+            rc = scan_close(scan, tag.name);
         if (rc < 0)
             return rc;
     }
     if (kind < 0)
-        return picture_fail(picture, "is not well-formed XML");
-    if (picture->depth > 0)
-        return picture_fail(picture, "is cut off: a tag is not closed");
-    return picture->has_root ? 0 : picture_fail(picture, "is not an XML file of hwloc");
+        return scan_fail(scan, "is not well-formed XML");
+    if (scan->depth > 0)
+        return scan_fail(scan, "is cut off: a tag is not closed");
+    return scan->has_root ? 0 : scan_fail(scan, "is not an XML file of hwloc");
 }
 
-/* ---- conversion ---- */
-
-/* Whether `a` rather than `b` is the own node of a PU that is in the cpusets of both. */
-static bool picture_node_is_nearer(const struct picture_node *a, const struct picture_node *b)
+static int xml_load(const char *path, const char *text, numaperf_topology_t **out)
 {
-    int a_count = numaperf_cpuset_count(&a->cpus);
-    int b_count = numaperf_cpuset_count(&b->cpus);
-    if (a_count != b_count)
-        return a_count < b_count;
-    return b->is_device && !a->is_device;
-}
-
-/*
- * Give every PU its node. hwloc gives a memory-only node the cpuset of the nodes nearest to it, so
- * a PU may be in several: it belongs to the smallest, since a memory-only node covers whole nodes;
- * among equal ones, never to a device's memory, and else to the lowest id, since firmware numbers
- * nodes with PUs first. hwloc leaves out a node without memory unless asked: it still stands in the
- * complete nodeset of its PUs.
- */
-static void picture_assign(const struct picture *picture, int *out_node_of)
-{
-    for (int cpu = 0; cpu < NUMAPERF_CPU_MAX; cpu++)
-        out_node_of[cpu] = -1;
-    for (int id = 0; id < NUMAPERF_NODE_MAX; id++) {
-        const struct picture_node *node = &picture->nodes[id];
-        if (!node->is_there)
-            continue;
-        for (int cpu = numaperf_cpuset_next(&node->cpus, -1); cpu >= 0;
-             cpu = numaperf_cpuset_next(&node->cpus, cpu)) {
-            int other = out_node_of[cpu];
-            if (other < 0 || picture_node_is_nearer(node, &picture->nodes[other]))
-                out_node_of[cpu] = id;
-        }
+    struct numaperf__picture *picture = numaperf__picture_new(path);
+    struct scan *scan = calloc(1, sizeof(*scan));
+    int rc = 0;
+    if (picture == NULL || scan == NULL) {
+        rc = numaperf__fail(-ENOMEM, ENOMEM, "topology", NAME_FORMAT, path);
+        goto free_both;
     }
-    for (int cpu = 0; cpu < NUMAPERF_CPU_MAX; cpu++) {
-        if (out_node_of[cpu] < 0 && picture->pus[cpu].is_there)
-            out_node_of[cpu] = picture->pus[cpu].complete_node;
-    }
-}
-
-static void picture_fill_pus(const struct picture *picture, const int *node_of,
-                             numaperf_topology_t *topology)
-{
-    for (int cpu = 0; cpu < topology->pu_limit; cpu++) {
-        const struct picture_pu *from = &picture->pus[cpu];
-        struct numaperf__topology_pu *pu = &topology->pus[cpu];
-        if (!from->is_there || node_of[cpu] < 0)
-            continue;
-        pu->node = numaperf__topology_node_index(topology, node_of[cpu]);
-        NUMAPERF_ASSERT(pu->node >= 0);
-        pu->core = from->core;
-        pu->package = from->package;
-        memcpy(pu->cache_bytes, from->cache_bytes, sizeof(pu->cache_bytes));
-    }
-}
-
-static void picture_fill_nodes(const struct picture *picture, const numaperf_nodemask_t *with_pus,
-                               numaperf_topology_t *topology)
-{
-    for (size_t i = 0; i < topology->node_count; i++) {
-        struct numaperf__topology_node *node = &topology->nodes[i];
-        const struct picture_node *from = &picture->nodes[node->id];
-        if (from->is_there && numaperf_nodemask_contains(&picture->allowed_nodes, node->id))
-            node->memory_bytes = from->memory_bytes;
-        /* A node with PUs is where they are, which seal derives. */
-        if (from->is_there && !numaperf_nodemask_contains(with_pus, node->id))
-            node->package = from->package;
-    }
-}
-
-/* values[i * count + j] goes from node i to node j of the table, as the kernel's files do. */
-static void picture_fill_distances(const struct picture_distances *distances,
-                                   numaperf_topology_t *topology)
-{
-    for (size_t i = 0; i < distances->count; i++) {
-        int from = numaperf__topology_node_index(topology, distances->ids[i]);
-        for (size_t j = 0; j < distances->count && from >= 0; j++) {
-            int to = numaperf__topology_node_index(topology, distances->ids[j]);
-            if (to >= 0)
-                topology->distances[(size_t)from * topology->node_count + (size_t)to] =
-                    distances->values[i * distances->count + j];
-        }
-    }
-}
-
-static int picture_convert(const struct picture *picture, numaperf_topology_t **out)
-{
-    int node_of[NUMAPERF_CPU_MAX];
-    picture_assign(picture, node_of);
-    numaperf_nodemask_t nodes = {{0}};
-    numaperf_nodemask_t with_pus = {{0}};
-    numaperf_cpuset_t cpus = {{0}};
-    for (int id = 0; id < NUMAPERF_NODE_MAX; id++) {
-        if (picture->nodes[id].is_there)
-            (void)numaperf_nodemask_add(&nodes, id); /* in range */
-    }
-    for (int cpu = 0; cpu < NUMAPERF_CPU_MAX; cpu++) {
-        if (!picture->pus[cpu].is_there)
-            continue;
-        (void)numaperf_cpuset_add(&cpus, cpu); /* in range */
-        if (node_of[cpu] >= 0)
-            (void)numaperf_nodemask_add(&with_pus, node_of[cpu]); /* in range */
-    }
-    numaperf_nodemask_union(&nodes, &with_pus, &nodes);
-
-    numaperf_topology_t *topology = NULL;
-    int rc = numaperf__topology_alloc(picture->name, &nodes, &cpus, &topology);
-    if (rc < 0)
-        return rc;
-    picture_fill_pus(picture, node_of, topology);
-    picture_fill_nodes(picture, &with_pus, topology);
-    picture_fill_distances(&picture->distances, topology);
-    rc = numaperf__topology_seal(picture->name, topology, &picture->allowed_cpus);
-    if (rc < 0) {
-        numaperf_topology_destroy(topology);
-        return rc;
-    }
-    *out = topology;
-    return 0;
-}
-
-int numaperf__topology_from_xml_text(const char *name, const char *text, numaperf_topology_t **out)
-{
-    struct picture *picture = calloc(1, sizeof(*picture));
-    if (picture == NULL)
-        return numaperf__fail(-ENOMEM, ENOMEM, "topology", NAME_FORMAT, name);
-    picture->name = name;
-    int rc = picture_scan(picture, text);
+    scan->picture = picture;
+    rc = scan_text(scan, text);
     if (rc == 0)
-        rc = picture_convert(picture, out);
-    distances_drop(&picture->distances);
-    free(picture);
+        rc = numaperf__picture_convert(picture, out);
+free_both:
+    free(scan);
+    numaperf__picture_free(picture);
     return rc;
 }
 
@@ -562,7 +412,7 @@ int numaperf_topology_from_xml(const char *path, numaperf_topology_t **out)
         return numaperf__fail(rc, -rc, "topology", NAME_FORMAT " cannot be read", path);
 
     if (strlen(text) == size)
-        rc = numaperf__topology_from_xml_text(path, text, out);
+        rc = xml_load(path, text, out);
     else
         rc = numaperf__fail(NUMAPERF_E_TOPOLOGY, 0, "topology", NAME_FORMAT " is not text", path);
     free(text);
