@@ -79,10 +79,12 @@ NUMAPERF_API bool numaperf_loop_owns(const struct uv_handle_s *handle);
 NUMAPERF_API int numaperf_loop_run(numaperf_loop_t *loop, int uv_run_mode);
 
 /**
- * Free the loop; NULL is allowed. An adopted uv loop is left open, without our handles in it.
+ * Free the loop; NULL is allowed. An adopted uv loop is left open, without our handles in it;
+ * closing them takes a turn of it, in which callbacks of the user that are due run.
  *
- * Returns:  0; -EBUSY while handles of the user are open on an own loop, and nothing was done.
- * Threads:  owner.
+ * Returns:  0; -EBUSY while it runs, or handles of the user are open on an own loop, and nothing
+ *           was done.
+ * Threads:  owner, or any when it will not run any more.
  */
 NUMAPERF_API int numaperf_loop_destroy(numaperf_loop_t *loop);
 

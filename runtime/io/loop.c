@@ -1,36 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop: libuv and a ring in one thread, in two forms.
+ * The loop: libuv and a ring in one thread, in two forms. What they share is here, and the form
+ * that callers run themselves; a worker's is in hosted.c.
  *
- * Hosted, for workers: the thread waits in the ring (or, without one, in poll), and libuv is
- * embedded. A one-shot POLL_ADD on uv_backend_fd() says when libuv has events; it rides the enter
- * that waits anyway. A multishot poll there would stall or spin. A referenced async handle keeps
- * the loop alive, else uv_run() would do nothing.
+ * For numaperf_loop_run() the real uv_run() waits. The ring hangs on an unreferenced prepare
+ * handle, which submits, and on a poll of its registered eventfd, which reaps, referenced while
+ * operations of the user are outstanding, so liveness is libuv's own.
  *
- *   turn: flush -> reap -> uv_run(NOWAIT) when the poll fired, a timer is due, or a handle was
- *         started since libuv last looked
- *   wait: arm poll and wake -> submit and wait
- *
- * libuv registers a descriptor with epoll only inside uv_run(): handles started by a task, or by
- * the last callbacks of a run, sit in loop->watcher_queue. A sleep with that queue filled would
- * miss their events, and no public function tells; so its emptiness is read from the public struct
- * (feature-checked by the build, and by test_loop).
- *
- * User-run, for numaperf_loop_run(): the real uv_run() waits. The ring hangs on an unreferenced
- * prepare handle, which submits, and on a poll of its registered eventfd, which reaps, referenced
- * while operations of the user are outstanding, so liveness is libuv's own.
- *
- * Thread rule: a hosted loop belongs to the thread that made it, a user-run one to the thread of
- * its first run. The wake of a hosted loop is not its own, since wakers may outlive it.
+ * Thread rule: such a loop belongs to the thread of its first run or submission; only whether it
+ * runs is asked by others.
  */
 #include "io/loop.h"
 
 #include "base/assert.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "io/loop_state.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -38,45 +25,20 @@
 #include <string.h>
 #include <uv.h>
 
-#define LOOP_RING_ENTRIES_DEFAULT 256u
 #define LOOP_RING_ENTRIES_MAX 32768u
-#define LOOP_REAP_MAX 512u  /* completions a turn, so that tasks get their share */
-#define LOOP_POLL_NS 50000u /* on epoll, how often a worker busy with tasks looks for I/O */
-#define LOOP_CONFIG_MIN_SIZE offsetof(numaperf_loop_config_t, uv_loop)
+#define LOOP_CONFIG_MIN_SIZE 24u /* the first release's */
 
 _Static_assert(sizeof(numaperf_loop_config_t) == 24, "public struct: append only");
+_Static_assert(offsetof(numaperf_loop_config_t, uv_loop) == 8, "public struct: append only");
 _Static_assert(offsetof(numaperf_loop_config_t, backend) == 16, "public struct: append only");
-
-struct numaperf_loop {
-    uv_loop_t *uv;
-    uv_loop_t own_uv;
-    struct numaperf__ring *ring; /* NULL on epoll */
-    char backend_reason[160];    /* empty with a ring */
-    bool owns_uv;
-    bool hosted;
-
-    /* Hosted. */
-    uv_async_t keep_alive;
-    const struct numaperf__wake *wake;
-    struct numaperf__op poll_op; /* on uv_backend_fd() */
-    struct numaperf__op wake_op;
-    uint64_t wake_count; /* what wake_op reads */
-    bool uv_due;         /* libuv's descriptor was ready */
-    uint64_t polled_ns;  /* on epoll: when libuv last looked */
-
-    /* User-run. */
-    uv_prepare_t submit;
-    uv_poll_t completions;
-    struct numaperf__wake ring_event; /* registered with the ring */
-    pthread_t thread;
-    bool bound;            /* `thread` is set and the ring enabled */
-    bool running;          /* inside numaperf_loop_run() */
-    bool referenced;       /* `completions` keeps the uv loop alive: operations are in flight */
-    uint32_t open_handles; /* of ours, until their close callbacks */
-};
 
 /* Our handles carry this address as their data. */
 static const char loop_own_handle;
+
+void numaperf__loop_mark(uv_handle_t *handle)
+{
+    handle->data = (void *)&loop_own_handle;
+}
 
 bool numaperf_loop_owns(const struct uv_handle_s *handle)
 {
@@ -85,7 +47,20 @@ bool numaperf_loop_owns(const struct uv_handle_s *handle)
 
 /* ---- create ---- */
 
-/* A ring as `backend` asks; for AUTO a refusal is recorded in the loop and no failure. */
+int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, const char *operation)
+{
+    (void)snprintf(loop->backend_reason, sizeof(loop->backend_reason), "%s was refused: %s%s",
+                   operation, numaperf_strerror(rc),
+                   rc == -EPERM    ? " (kernel.io_uring_disabled, or a seccomp filter)"
+                   : rc == -ENOSYS ? " (too old a kernel, or a seccomp filter)"
+                                   : "");
+    numaperf__ring_destroy(loop->ring);
+    loop->ring = NULL;
+    if (backend == NUMAPERF_IO_URING)
+        return numaperf__fail(rc, -rc, operation, "%s", loop->backend_reason);
+    return 0;
+}
+
 static int loop_make_ring(numaperf_loop_t *loop, uint32_t backend, uint32_t entries)
 {
     if (backend == NUMAPERF_IO_EPOLL) {
@@ -93,19 +68,11 @@ static int loop_make_ring(numaperf_loop_t *loop, uint32_t backend, uint32_t entr
         return 0;
     }
     int rc = numaperf__ring_create(entries, &loop->ring);
-    if (rc == 0)
-        return 0;
-    (void)snprintf(loop->backend_reason, sizeof(loop->backend_reason),
-                   "io_uring_setup was refused: %s%s", numaperf_strerror(rc),
-                   rc == -EPERM    ? " (kernel.io_uring_disabled, or a seccomp filter)"
-                   : rc == -ENOSYS ? " (too old a kernel, or a seccomp filter)"
-                                   : "");
-    if (backend == NUMAPERF_IO_URING)
-        return numaperf__fail(rc, -rc, "io_uring_setup", "%s", loop->backend_reason);
-    return 0;
+    return rc == 0 ? 0 : numaperf__loop_refused(loop, backend, rc, "io_uring_setup");
 }
 
-static int loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted, numaperf_loop_t **out)
+int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
+                         numaperf_loop_t **out)
 {
     numaperf_loop_t *loop = calloc(1, sizeof(*loop));
     if (loop == NULL)
@@ -134,8 +101,7 @@ free_handle:
     return rc;
 }
 
-/* For a loop whose handles are all closed. */
-static void loop_free(numaperf_loop_t *loop)
+void numaperf__loop_free(numaperf_loop_t *loop)
 {
     if (loop->owns_uv) {
         int rc = uv_loop_close(loop->uv);
@@ -146,204 +112,12 @@ static void loop_free(numaperf_loop_t *loop)
     free(loop);
 }
 
-static void loop_handle_closed(uv_handle_t *handle)
-{
-    (void)handle; /* a hosted loop waits for the whole uv loop to end */
-}
-
-static void loop_keep_alive_fired(uv_async_t *handle)
-{
-    (void)handle; /* never sent: it is there to be referenced */
-}
-
-static void loop_poll_done(struct numaperf__op *op)
-{
-    numaperf_loop_t *loop = NUMAPERF_CONTAINER_OF(op, numaperf_loop_t, poll_op);
-    /* An error, cancellation apart, means looking more often, never less. */
-    loop->uv_due = true;
-}
-
-static void loop_wake_done(struct numaperf__op *op)
-{
-    (void)op; /* to have ended the wait is all it does; the next wait arms it again */
-}
-
-int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *wake,
-                                 numaperf_loop_t **out)
-{
-    numaperf_loop_t *loop = NULL;
-    int rc = loop_alloc(backend, LOOP_RING_ENTRIES_DEFAULT, NULL, &loop);
-    if (rc < 0)
-        return rc;
-    loop->hosted = true;
-    loop->wake = wake;
-    if (loop->ring != NULL) {
-        rc = numaperf__ring_enable(loop->ring);
-        if (rc < 0) {
-            rc = numaperf__fail(rc, -rc, "io_uring_register", "the ring cannot be enabled");
-            goto free_loop;
-        }
-    }
-    rc = uv_async_init(loop->uv, &loop->keep_alive, loop_keep_alive_fired);
-    if (rc < 0) {
-        rc = numaperf__fail(rc, -rc, "uv_async_init", "%s", uv_strerror(rc));
-        goto free_loop;
-    }
-    loop->keep_alive.data = (void *)&loop_own_handle;
-    loop->poll_op = (struct numaperf__op){.kind = NUMAPERF__OP_POLL,
-                                          .done = loop_poll_done,
-                                          .fd = uv_backend_fd(loop->uv),
-                                          .poll_events = POLLIN};
-    loop->wake_op = (struct numaperf__op){.kind = NUMAPERF__OP_READ,
-                                          .done = loop_wake_done,
-                                          .fd = wake->fd,
-                                          .buffer = &loop->wake_count,
-                                          .length = sizeof(loop->wake_count)};
-    loop->uv_due = true;
-    *out = loop;
-    return 0;
-
-free_loop:
-    loop_free(loop);
-    return rc;
-}
-
-/* ---- hosted: operate ---- */
-
-/* Whether handles were started that libuv has not yet shown to epoll; see the file comment. */
-static bool loop_has_unregistered(const uv_loop_t *uv)
-{
-    const void *head = (const void *)&uv->watcher_queue;
-    const void *first = NULL;
-    memcpy(&first, head, sizeof(first));
-    return first != head;
-}
-
-static void loop_arm(numaperf_loop_t *loop, struct numaperf__op *op)
-{
-    if (op->in_flight)
-        return;
-    int rc = numaperf__ring_submit(loop->ring, op);
-    NUMAPERF_ASSERT(rc == 0);
-}
-
-void numaperf__loop_turn(numaperf_loop_t *loop)
-{
-    NUMAPERF_ASSERT_HOT(loop->hosted);
-
-    if (loop->ring != NULL && numaperf__ring_pending(loop->ring)) {
-        int rc = numaperf__ring_flush(loop->ring);
-        NUMAPERF_ASSERT(rc == 0);
-        (void)numaperf__ring_reap(loop->ring, LOOP_REAP_MAX); /* the rest waits for the next turn */
-    }
-    /* Callbacks and tasks may start timers: they must not count from a stale time. */
-    uv_update_time(loop->uv);
-    if (loop->ring == NULL && uv_hrtime() - loop->polled_ns >= LOOP_POLL_NS)
-        loop->uv_due = true;
-    if (loop->uv_due || loop_has_unregistered(loop->uv) || uv_backend_timeout(loop->uv) == 0) {
-        loop->uv_due = false;
-        (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* it is alive by our own handle, always */
-        /* Armed now, not only before a wait: a worker that is never idle has I/O, too. */
-        if (loop->ring != NULL)
-            loop_arm(loop, &loop->poll_op);
-        else
-            loop->polled_ns = uv_hrtime();
-    }
-}
-
-bool numaperf__loop_ready(const numaperf_loop_t *loop)
-{
-    return loop->ring != NULL && numaperf__ring_pending(loop->ring);
-}
-
-uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)
-{
-    if (loop->uv_due || loop_has_unregistered(loop->uv))
-        return 0;
-    uv_update_time(loop->uv);
-    int timeout_ms = uv_backend_timeout(loop->uv);
-    return timeout_ms < 0 ? UINT64_MAX : (uint64_t)timeout_ms * 1000000u;
-}
-
-/* Without a ring: poll on libuv's descriptor and the wake. */
-static void loop_wait_poll(numaperf_loop_t *loop, uint64_t timeout_ns)
-{
-    struct pollfd fds[2] = {{.fd = uv_backend_fd(loop->uv), .events = POLLIN},
-                            {.fd = loop->wake->fd, .events = POLLIN}};
-    struct timespec limit = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
-                             .tv_nsec = (long)(timeout_ns % 1000000000u)};
-    int n = ppoll(fds, 2, timeout_ns == UINT64_MAX ? NULL : &limit, NULL);
-    if (n <= 0)
-        return; /* time is over, or a signal: a wake */
-    if (fds[0].revents != 0)
-        loop->uv_due = true;
-    if (fds[1].revents != 0)
-        numaperf__wake_drain(loop->wake);
-}
-
-void numaperf__loop_wait(numaperf_loop_t *loop, uint64_t timeout_ns)
-{
-    NUMAPERF_ASSERT_HOT(loop->hosted);
-
-    if (loop->ring == NULL) {
-        loop_wait_poll(loop, timeout_ns);
-        return;
-    }
-    loop_arm(loop, &loop->poll_op);
-    loop_arm(loop, &loop->wake_op);
-    int rc = numaperf__ring_wait(loop->ring, timeout_ns);
-    NUMAPERF_ASSERT(rc == 0);
-}
-
 struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop)
 {
     return loop->ring;
 }
 
-/* ---- hosted: close ---- */
-
-static void loop_close_left(uv_handle_t *handle, void *data)
-{
-    (void)data;
-    if (!uv_is_closing(handle) && !numaperf_loop_owns(handle))
-        uv_close(handle, NULL); /* the user's memory: valid until the stop ends */
-}
-
-static void loop_cancel_own(numaperf_loop_t *loop)
-{
-    struct numaperf__op *own[2] = {&loop->poll_op, &loop->wake_op};
-    while (own[0]->in_flight || own[1]->in_flight) {
-        /* Asked again each time: a request that found the SQ full was not queued. */
-        for (size_t i = 0; i < 2; i++) {
-            if (own[i]->in_flight)
-                (void)numaperf__ring_cancel(loop->ring, own[i]);
-        }
-        int rc = numaperf__ring_wait(loop->ring, UINT64_MAX);
-        NUMAPERF_ASSERT(rc == 0);
-        (void)numaperf__ring_reap(loop->ring, LOOP_REAP_MAX); /* in_flight tells */
-    }
-}
-
-void numaperf__loop_close_hosted(numaperf_loop_t *loop)
-{
-    if (loop == NULL)
-        return;
-    NUMAPERF_ASSERT(loop->hosted);
-
-    /* uv_loop_close() would hang on the armed poll: first the ring lets go of libuv. */
-    if (loop->ring != NULL)
-        loop_cancel_own(loop);
-    uv_close((uv_handle_t *)&loop->keep_alive, loop_handle_closed);
-    /* A close callback may open another handle: go on until libuv itself is content. */
-    do {
-        uv_walk(loop->uv, loop_close_left, NULL);
-        (void)uv_run(loop->uv, UV_RUN_DEFAULT); /* also waits for requests in the thread pool */
-    } while (uv_loop_close(loop->uv) == UV_EBUSY);
-    loop->owns_uv = false;
-    loop_free(loop);
-}
-
-/* ---- user-run ---- */
+/* ---- run ---- */
 
 /* Operations in flight keep a user-run loop alive, as libuv's requests do. */
 static void loop_settle_reference(numaperf_loop_t *loop)
@@ -360,7 +134,8 @@ static void loop_settle_reference(numaperf_loop_t *loop)
 
 static void loop_reap(numaperf_loop_t *loop)
 {
-    (void)numaperf__ring_reap(loop->ring, LOOP_REAP_MAX); /* what is left signals again below */
+    (void)numaperf__ring_reap(loop->ring,
+                              NUMAPERF__LOOP_REAP_MAX); /* what is left signals again below */
     if (numaperf__ring_pending(loop->ring))
         numaperf__wake_signal(&loop->ring_event);
     loop_settle_reference(loop);
@@ -395,9 +170,13 @@ static void loop_own_closed(uv_handle_t *handle)
     loop->open_handles--;
 }
 
-/* Close our handles in the uv loop and have their callbacks run. */
+/*
+ * Close our handles in the uv loop and have their callbacks run. That takes turns of the loop, in
+ * which callbacks of an adopted one's user run as well: to them this loop is running.
+ */
 static void loop_detach(numaperf_loop_t *loop)
 {
+    atomic_store_explicit(&loop->running, true, memory_order_relaxed);
     if (loop->open_handles > 0)
         uv_close((uv_handle_t *)&loop->submit, loop_own_closed);
     if (loop->open_handles > 1)
@@ -418,7 +197,7 @@ static int loop_attach(numaperf_loop_t *loop)
     rc = uv_prepare_init(loop->uv, &loop->submit);
     NUMAPERF_ASSERT(rc == 0);
     loop->open_handles = 1;
-    loop->submit.data = (void *)&loop_own_handle;
+    numaperf__loop_mark((uv_handle_t *)&loop->submit);
     rc = uv_prepare_start(&loop->submit, loop_submit_prepare);
     NUMAPERF_ASSERT(rc == 0);
     uv_unref((uv_handle_t *)&loop->submit);
@@ -427,7 +206,7 @@ static int loop_attach(numaperf_loop_t *loop)
     if (rc < 0)
         return rc;
     loop->open_handles = 2;
-    loop->completions.data = (void *)&loop_own_handle;
+    numaperf__loop_mark((uv_handle_t *)&loop->completions);
     rc = uv_poll_start(&loop->completions, UV_READABLE, loop_completions_ready);
     if (rc < 0)
         return rc;
@@ -462,17 +241,17 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
     if (rc < 0)
         return rc;
     if (cfg.ring_entries == 0)
-        cfg.ring_entries = LOOP_RING_ENTRIES_DEFAULT;
+        cfg.ring_entries = NUMAPERF__LOOP_RING_ENTRIES;
 
     numaperf_loop_t *loop = NULL;
-    rc = loop_alloc(cfg.backend, cfg.ring_entries, cfg.uv_loop, &loop);
+    rc = numaperf__loop_alloc(cfg.backend, cfg.ring_entries, cfg.uv_loop, &loop);
     if (rc < 0)
         return rc;
     if (loop->ring != NULL) {
         rc = loop_attach(loop);
         if (rc < 0) {
             loop_detach(loop);
-            loop_free(loop);
+            numaperf__loop_free(loop);
             return numaperf__fail(rc, -rc, "loop", "the ring cannot be attached: %s",
                                   numaperf_strerror(rc));
         }
@@ -488,18 +267,23 @@ struct uv_loop_s *numaperf_loop_uv(numaperf_loop_t *loop)
 
 static int loop_bind(numaperf_loop_t *loop)
 {
-    if (loop->bound) {
-        if (pthread_equal(loop->thread, pthread_self()) == 0)
+    uintptr_t self = (uintptr_t)pthread_self();
+    uintptr_t owner = 0;
+    /* Relaxed: only the thread that wins, or won before, goes on to what is not atomic. */
+    if (!atomic_compare_exchange_strong_explicit(&loop->thread, &owner, self, memory_order_relaxed,
+                                                 memory_order_relaxed)) {
+        if (owner != self)
             return numaperf__fail(-EBUSY, 0, "loop", "the loop is bound to another thread");
         return 0;
     }
-    if (loop->ring != NULL) {
-        int rc = numaperf__ring_enable(loop->ring);
-        if (rc < 0)
-            return numaperf__fail(rc, -rc, "loop", "the ring cannot be enabled");
+    if (loop->ring == NULL)
+        return 0;
+    int rc = numaperf__ring_enable(loop->ring);
+    if (rc < 0) {
+        atomic_store_explicit(&loop->thread, 0, memory_order_relaxed);
+        return numaperf__fail(rc, -rc, "loop", "the ring cannot be enabled: %s",
+                              numaperf_strerror(rc));
     }
-    loop->thread = pthread_self();
-    loop->bound = true;
     return 0;
 }
 
@@ -512,11 +296,12 @@ int numaperf_loop_run(numaperf_loop_t *loop, int mode)
     int rc = loop_bind(loop);
     if (rc < 0)
         return rc;
-    if (loop->running)
+    if (atomic_load_explicit(&loop->running, memory_order_relaxed))
         return numaperf__fail(-EBUSY, 0, "loop", "it is running: called from one of its callbacks");
-    loop->running = true;
+    atomic_store_explicit(&loop->running, true, memory_order_relaxed);
     rc = uv_run(loop->uv, (uv_run_mode)mode);
-    loop->running = false;
+    /* Release pairs with the acquire in numaperf_loop_destroy(). */
+    atomic_store_explicit(&loop->running, false, memory_order_release);
     return rc;
 }
 
@@ -524,6 +309,8 @@ int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op)
 {
     if (loop->ring == NULL)
         return NUMAPERF_E_UNSUPPORTED;
+    if (loop->closing)
+        return NUMAPERF_E_STOPPING;
     if (loop->hosted)
         return numaperf__ring_submit(loop->ring, op);
     int rc = loop_bind(loop);
@@ -559,8 +346,9 @@ int numaperf_loop_destroy(numaperf_loop_t *loop)
         return 0;
     if (loop->hosted)
         return numaperf__fail(-EINVAL, 0, "loop", "it is a worker's");
-    if (loop->running || (loop->bound && pthread_equal(loop->thread, pthread_self()) == 0))
-        return numaperf__fail(-EBUSY, 0, "loop", "it is running, or bound to another thread");
+    /* Acquire pairs with the release in numaperf_loop_run(): its thread may have ended since. */
+    if (atomic_load_explicit(&loop->running, memory_order_acquire))
+        return numaperf__fail(-EBUSY, 0, "loop", "it is running");
     if (loop->ring != NULL && numaperf__ring_in_flight(loop->ring) > 0)
         return numaperf__fail(-EBUSY, 0, "loop", "ring operations are in flight");
     if (loop->owns_uv) {
@@ -571,6 +359,6 @@ int numaperf_loop_destroy(numaperf_loop_t *loop)
                                   foreign);
     }
     loop_detach(loop);
-    loop_free(loop);
+    numaperf__loop_free(loop);
     return 0;
 }

@@ -25,6 +25,8 @@ int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *
 
 /* Serve what is ready, without waiting: completions, then libuv when it has something to do. */
 void numaperf__loop_turn(numaperf_loop_t *loop);
+/* Before a task, which may start timers: libuv's time is not older than a clock tick. */
+void numaperf__loop_refresh_time(numaperf_loop_t *loop);
 /* Whether a turn would find completions; reads memory only. */
 bool numaperf__loop_ready(const numaperf_loop_t *loop);
 /* Nanoseconds until libuv wants to run; 0 is now, UINT64_MAX never. */
@@ -34,7 +36,10 @@ void numaperf__loop_wait(numaperf_loop_t *loop, uint64_t timeout_ns);
 /* Close every handle that is left, run until they are gone, and free the loop. */
 void numaperf__loop_close_hosted(numaperf_loop_t *loop);
 
-/* Queue a ring operation on either kind of loop; NUMAPERF_E_UNSUPPORTED without a ring. */
+/*
+ * Queue a ring operation on either kind of loop; NUMAPERF_E_UNSUPPORTED without a ring,
+ * NUMAPERF_E_STOPPING on one that is being closed. What is in flight then ends as cancelled.
+ */
 int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op);
 
 /* NULL on epoll. */

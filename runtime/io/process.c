@@ -8,11 +8,40 @@
  */
 #include "base/error.h"
 #include "io/loop.h"
+#include "place/mempolicy.h"
 #include "place/pin.h"
 
 #include <errno.h>
 #include <numaperf/loop.h>
 #include <uv.h>
+
+/*
+ * Give the calling thread what the process was started with, and keep its own. Where the memory
+ * policy can be neither read nor set, as under a container's filter, it was never changed.
+ */
+static void process_enter(struct numaperf__thread_state *out_own)
+{
+    struct numaperf__thread_state at_load;
+    numaperf__thread_state_at_load(&at_load);
+    (void)numaperf__thread_state_get(out_own); /* what it could not read it leaves alone */
+    int rc = numaperf__thread_state_set(&at_load);
+    if (rc < 0 && rc != -EPERM && rc != -ENOSYS)
+        numaperf__log(NUMAPERF_LOG_WARN, "children and pool threads keep this placement: %s",
+                      numaperf_strerror(rc));
+}
+
+/* Back, and checked: a thread that lost its PU in between must not look pinned. */
+static void process_leave(const struct numaperf__thread_state *own)
+{
+    int rc = numaperf__thread_state_set(own);
+    struct numaperf__thread_state now;
+    (void)numaperf__thread_state_get(&now); /* unknown both times is equal */
+    bool same = numaperf_cpuset_equal(&now.cpus, &own->cpus) && now.policy == own->policy &&
+                numaperf_nodemask_equal(&now.nodes, &own->nodes);
+    if (!same)
+        numaperf__log(NUMAPERF_LOG_ERROR, "the thread's own placement could not be put back: %s",
+                      rc < 0 ? numaperf_strerror(rc) : "it reads back otherwise");
+}
 
 int numaperf_uv_spawn(struct uv_loop_s *loop, struct uv_process_s *process,
                       const struct uv_process_options_s *options)
@@ -21,21 +50,10 @@ int numaperf_uv_spawn(struct uv_loop_s *loop, struct uv_process_s *process,
         return numaperf__fail(-EINVAL, 0, "uv_spawn", "loop, process, options must not be NULL");
 
     struct numaperf__thread_state own;
-    struct numaperf__thread_state at_load;
-    int rc = numaperf__thread_state_get(&own);
-    if (rc < 0)
-        return numaperf__fail(rc, -rc, "uv_spawn", "this thread's affinity cannot be read");
-    numaperf__thread_state_at_load(&at_load);
-    rc = numaperf__thread_state_set(&at_load);
-    if (rc < 0)
-        numaperf__log(NUMAPERF_LOG_WARN, "uv_spawn: the child keeps this thread's placement: %s",
-                      numaperf_strerror(rc));
-    int spawned = uv_spawn(loop, process, options);
-    rc = numaperf__thread_state_set(&own);
-    if (rc < 0) /* the child runs: that is what the caller must learn; the auditor sees the rest */
-        numaperf__log(NUMAPERF_LOG_ERROR, "uv_spawn: the thread's own placement is lost: %s",
-                      numaperf_strerror(rc));
-    return spawned;
+    process_enter(&own);
+    int rc = uv_spawn(loop, process, options);
+    process_leave(&own);
+    return rc;
 }
 
 static void pool_work(uv_work_t *work)
@@ -49,7 +67,7 @@ static void pool_work_done(uv_work_t *work, int status)
     (void)status;
 }
 
-/* With the placement of the calling thread already set back. */
+/* On a thread that has the placement of the process; see process_enter(). */
 static int pool_touch(void)
 {
     uv_loop_t loop;
@@ -67,13 +85,8 @@ static int pool_touch(void)
 int numaperf__pool_create(void)
 {
     struct numaperf__thread_state own;
-    struct numaperf__thread_state at_load;
-    int rc = numaperf__thread_state_get(&own);
-    if (rc < 0)
-        return rc;
-    numaperf__thread_state_at_load(&at_load);
-    (void)numaperf__thread_state_set(&at_load); /* best effort: a cpuset may have shrunk */
-    rc = pool_touch();
-    int back = numaperf__thread_state_set(&own);
-    return rc < 0 ? rc : back;
+    process_enter(&own);
+    int rc = pool_touch();
+    process_leave(&own);
+    return rc;
 }

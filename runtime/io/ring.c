@@ -32,8 +32,8 @@
     8u /* CQEs an SQE: multishot requests complete more often than they submit \
         */
 #define RING_REAP_BATCH 64u
-#define RING_IOWQ_WAIT_NS 100000000u
-#define RING_IOWQ_WAITS 100
+#define RING_OWN_WAIT_NS 100000000u
+#define RING_OWN_WAITS 100
 
 /* Names that liburing 2.3's copy of the kernel header may lack are not used by number here: what
  * its header does not know, its functions cannot drive. */
@@ -55,7 +55,7 @@ struct numaperf__ring {
     uint32_t setup_flags;
     bool enabled;
     uint32_t in_flight;           /* operations, owner only */
-    struct numaperf__op iowq_op;  /* outlives numaperf__ring_iowq_confine() when a wait fails */
+    struct numaperf__op own_op;   /* of ring_round_trip(), which it outlives when a wait fails */
     _Atomic uint64_t enters;      /* written by the owner */
     _Atomic uint64_t completions; /* written by the owner */
     _Atomic uint64_t overflows;   /* written by the owner */
@@ -118,6 +118,35 @@ int numaperf__ring_enable(struct numaperf__ring *ring)
         return rc;
     ring->enabled = true;
     return 0;
+}
+
+static void ring_own_done(struct numaperf__op *op)
+{
+    (void)op; /* the result is read by who waits */
+}
+
+/* Have the kernel complete one NOP; its result. */
+static int ring_round_trip(struct numaperf__ring *ring, enum numaperf__op_kind kind)
+{
+    struct numaperf__op *op = &ring->own_op;
+    op->kind = (uint8_t)kind;
+    op->done = ring_own_done;
+    int rc = numaperf__ring_submit(ring, op);
+    for (int i = 0; rc >= 0 && op->in_flight && i < RING_OWN_WAITS; i++) {
+        rc = numaperf__ring_wait(ring, RING_OWN_WAIT_NS);
+        (void)numaperf__ring_reap(ring, 1); /* how many does not matter: in_flight tells */
+    }
+    if (rc < 0)
+        return rc;
+    if (op->in_flight)
+        return -ETIMEDOUT;
+    return op->result < 0 ? op->result : 0;
+}
+
+int numaperf__ring_check(struct numaperf__ring *ring)
+{
+    NUMAPERF_ASSERT(ring->enabled && ring->in_flight == 0);
+    return ring_round_trip(ring, NUMAPERF__OP_NOP);
 }
 
 int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd)
@@ -189,25 +218,46 @@ int numaperf__ring_cancel(struct numaperf__ring *ring, struct numaperf__op *op)
     return 0;
 }
 
+int numaperf__ring_cancel_all(struct numaperf__ring *ring)
+{
+    struct io_uring_sqe *sqe = NULL;
+    int rc = ring_sqe(ring, &sqe);
+    if (rc < 0)
+        return rc;
+    io_uring_prep_cancel(sqe, NULL, IORING_ASYNC_CANCEL_ANY); /* 5.19; else -EINVAL, ignored */
+    io_uring_sqe_set_data(sqe, NULL);
+    return 0;
+}
+
+static uint32_t ring_kernel_flags(const struct numaperf__ring *ring)
+{
+    return IO_URING_READ_ONCE(*ring->uring.sq.kflags);
+}
+
+/* Before every enter. The kernel keeps completions that found the CQ full; enter fetches them. */
+static void ring_count_enter(struct numaperf__ring *ring)
+{
+    ring_count(&ring->enters, 1);
+    if ((ring_kernel_flags(ring) & IORING_SQ_CQ_OVERFLOW) != 0)
+        ring_count(&ring->overflows, 1);
+}
+
 bool numaperf__ring_pending(const struct numaperf__ring *ring)
 {
     const struct io_uring *uring = &ring->uring;
     if (io_uring_sq_ready(uring) != 0 || io_uring_cq_ready(uring) != 0)
         return true;
-    uint32_t flags = IO_URING_READ_ONCE(*uring->sq.kflags);
-    return (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 int numaperf__ring_flush(struct numaperf__ring *ring)
 {
     struct io_uring *uring = &ring->uring;
-    uint32_t flags = IO_URING_READ_ONCE(*uring->sq.kflags);
+    uint32_t flags = ring_kernel_flags(ring);
     if (io_uring_sq_ready(uring) == 0 && (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
         return 0;
-    if ((flags & IORING_SQ_CQ_OVERFLOW) != 0)
-        ring_count(&ring->overflows, 1);
 
-    ring_count(&ring->enters, 1);
+    ring_count_enter(ring);
     int rc = io_uring_submit_and_get_events(uring);
     /* Interrupted, or the CQ must be emptied first: the next turn goes on. */
     if (rc == -EINTR || rc == -EBUSY || rc == -EAGAIN)
@@ -218,7 +268,7 @@ int numaperf__ring_flush(struct numaperf__ring *ring)
 int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
 {
     struct io_uring *uring = &ring->uring;
-    ring_count(&ring->enters, 1);
+    ring_count_enter(ring);
     int rc = 0;
     if (timeout_ns == UINT64_MAX) {
         rc = io_uring_submit_and_wait(uring, 1);
@@ -249,10 +299,8 @@ static unsigned ring_collect(struct numaperf__ring *ring, unsigned max, struct n
         struct numaperf__op *op = io_uring_cqe_get_data(cqes[i]);
         if (op == NULL)
             continue;
-        NUMAPERF_ASSERT(op->in_flight && ring->in_flight > 0);
-        ring->in_flight--;
+        NUMAPERF_ASSERT(op->in_flight);
         op->result = cqes[i]->res;
-        op->in_flight = false;
         numaperf__list_push_back(list, &op->link);
     }
     io_uring_cq_advance(&ring->uring, want);
@@ -273,6 +321,10 @@ unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max)
         while (!numaperf__list_empty(&list)) {
             struct numaperf__op *op = NUMAPERF_CONTAINER_OF(list.next, struct numaperf__op, link);
             numaperf__list_remove(&op->link);
+            /* Only now: the `done` of another in this list may have looked whether to cancel it. */
+            NUMAPERF_ASSERT(ring->in_flight > 0);
+            ring->in_flight--;
+            op->in_flight = false;
             op->done(op);
         }
     }
@@ -305,11 +357,6 @@ static int ring_iowq_thread(void)
     return found;
 }
 
-static void ring_iowq_done(struct numaperf__op *op)
-{
-    (void)op; /* the result is read by who waits */
-}
-
 int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus,
                                 unsigned worker_max, int *out_thread_id)
 {
@@ -323,20 +370,11 @@ int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpus
     if (rc < 0)
         return rc;
 
-    struct numaperf__op *op = &ring->iowq_op;
-    op->kind = NUMAPERF__OP_NOP_ASYNC;
-    op->done = ring_iowq_done;
-    rc = numaperf__ring_submit(ring, op);
-    for (int i = 0; rc >= 0 && op->in_flight && i < RING_IOWQ_WAITS; i++) {
-        rc = numaperf__ring_wait(ring, RING_IOWQ_WAIT_NS);
-        (void)numaperf__ring_reap(ring, 1); /* how many does not matter: in_flight tells */
-    }
+    rc = ring_round_trip(ring, NUMAPERF__OP_NOP_ASYNC);
     if (rc < 0)
         return rc;
-    if (op->in_flight)
-        return -ETIMEDOUT;
     *out_thread_id = ring_iowq_thread();
-    return op->result < 0 ? op->result : 0;
+    return 0;
 }
 
 bool numaperf__ring_memory(const struct numaperf__ring *ring, unsigned part, const void **out_base,
@@ -379,7 +417,7 @@ void numaperf__ring_destroy(struct numaperf__ring *ring)
 {
     if (ring == NULL)
         return;
-    NUMAPERF_ASSERT(ring->in_flight == (ring->iowq_op.in_flight ? 1u : 0u));
+    NUMAPERF_ASSERT(ring->in_flight == (ring->own_op.in_flight ? 1u : 0u));
     io_uring_queue_exit(&ring->uring);
     free(ring);
 }

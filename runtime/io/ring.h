@@ -52,6 +52,8 @@ struct numaperf__ring_counters {
 int numaperf__ring_create(uint32_t entries, struct numaperf__ring **out);
 void numaperf__ring_destroy(struct numaperf__ring *ring);
 int numaperf__ring_enable(struct numaperf__ring *ring);
+/* Whether the kernel takes requests, too: one NOP there and back. First of all; 0 or -errno. */
+int numaperf__ring_check(struct numaperf__ring *ring);
 
 /* Signal `event_fd` when completions wait; afterwards numaperf__ring_flush() gets them. */
 int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd);
@@ -60,6 +62,8 @@ int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd);
 int numaperf__ring_submit(struct numaperf__ring *ring, struct numaperf__op *op);
 /* Have an operation that is in flight complete soon, with -ECANCELED or what it reached. */
 int numaperf__ring_cancel(struct numaperf__ring *ring, struct numaperf__op *op);
+/* The same for everything in flight; does nothing before Linux 5.19. */
+int numaperf__ring_cancel_all(struct numaperf__ring *ring);
 
 /* Whether a flush or a reap would do anything; reads memory only. */
 bool numaperf__ring_pending(const struct numaperf__ring *ring);

@@ -55,6 +55,7 @@ static void worker_run_task(struct numaperf_worker *worker, struct numaperf__tas
         if (task->home != worker->node->index)
             numaperf__counter_add_owner(&worker->counters.ran_remote, 1);
         numaperf__task_free(task);
+        numaperf__loop_refresh_time(worker->loop);
         fn(worker, arg);
         numaperf__counter_add_owner(&worker->counters.ran, 1);
     }

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* What the two forms of a loop share: hosted.c and loop.c alone include this. */
+#ifndef NUMAPERF_IO_LOOP_STATE_H
+#define NUMAPERF_IO_LOOP_STATE_H
+
+#include "base/atomic.h"
+#include "io/loop.h"
+
+#include <uv.h>
+
+#define NUMAPERF__LOOP_RING_ENTRIES 256u
+#define NUMAPERF__LOOP_REAP_MAX 512u /* completions a turn, so that tasks get their share */
+
+struct numaperf_loop {
+    uv_loop_t *uv;
+    uv_loop_t own_uv;
+    struct numaperf__ring *ring; /* NULL on epoll */
+    char backend_reason[160];    /* empty with a ring */
+    bool owns_uv;
+    bool hosted;
+    bool closing; /* takes no operations any more */
+
+    /* Hosted. */
+    uv_async_t keep_alive;
+    const struct numaperf__wake *wake;
+    struct numaperf__op poll_op; /* on uv_backend_fd() */
+    struct numaperf__op wake_op;
+    uint64_t wake_count; /* what wake_op reads */
+    bool uv_due;         /* libuv's descriptor was ready */
+    uint64_t polled_ns;  /* on epoll: when libuv last looked */
+    uint64_t tick_ns;    /* coarse clock when tasks last had libuv's time refreshed */
+
+    /* User-run. */
+    uv_prepare_t submit;
+    uv_poll_t completions;
+    struct numaperf__wake ring_event; /* registered with the ring */
+    _Atomic uintptr_t thread; /* pthread_self() of who it is bound to, ring enabled; 0: nobody */
+    _Atomic bool running;     /* inside numaperf_loop_run(), or our handles are being closed */
+    bool referenced;          /* `completions` keeps the uv loop alive: operations are in flight */
+    uint32_t open_handles;    /* of ours, until their close callbacks */
+};
+
+/* A loop with its ring, disabled, and its libuv loop; `adopted` may be NULL. -errno, recorded. */
+int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
+                         numaperf_loop_t **out);
+/* For a loop whose handles are all closed. */
+void numaperf__loop_free(numaperf_loop_t *loop);
+/* The kernel refused the ring: a failure, or for AUTO the reason why the loop does without. */
+int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, const char *operation);
+/* Make a handle one of ours, see numaperf_loop_owns(). */
+void numaperf__loop_mark(uv_handle_t *handle);
+
+#endif
