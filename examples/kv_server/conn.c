@@ -9,8 +9,8 @@
  *              closing with unread input would reset the connection and lose the last answer
  *     closing  uv_close() was called; freed when the last of its operations is back
  *
- * Callbacks of libuv only note what happened. Work is done at the end of the worker's turn, once
- * for each connection that changed, so that many answers leave in one write.
+ * Reading only takes commands. Shards are asked and answers written at the end of the worker's
+ * turn, once for each connection that changed, so that many of them travel together.
  */
 #include "conn.h"
 
@@ -275,6 +275,19 @@ static void conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
                            (unsigned)(conn->input_capacity - conn->input_end));
 }
 
+static void conn_read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buf);
+
+static void conn_set_reading(struct conn *conn, bool on)
+{
+    if (conn->reading == on)
+        return;
+    conn->reading = on;
+    if (!on)
+        (void)uv_read_stop(&conn->stream.stream); /* always succeeds */
+    else if (uv_read_start(&conn->stream.stream, conn_alloc, conn_read_done) < 0)
+        conn_close(conn);
+}
+
 static void conn_discard(struct conn *conn, size_t bytes)
 {
     conn->linger_bytes += bytes;
@@ -302,19 +315,12 @@ static void conn_read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *
     } else {
         conn->input_end += (size_t)length;
         conn->active_at_ms = uv_now(stream->loop);
+        /* libuv may read again before this turn ends: not into a buffer full of commands, and not
+           more of them than the gate lets in. */
+        (void)conn_parse(conn);
+        conn_set_reading(conn, conn_gate_open(conn));
     }
     conn_changed(conn);
-}
-
-static void conn_set_reading(struct conn *conn, bool on)
-{
-    if (conn->reading == on)
-        return;
-    conn->reading = on;
-    if (!on)
-        (void)uv_read_stop(&conn->stream.stream); /* always succeeds */
-    else if (uv_read_start(&conn->stream.stream, conn_alloc, conn_read_done) < 0)
-        conn_close(conn);
 }
 
 /* ---- output ---- */

@@ -35,7 +35,7 @@ struct server {
     numaperf_rt_t *rt;
     sem_t drained; /* posted once by every worker */
     pthread_mutex_t why_lock;
-    char why[256]; /* first failure of a start callback, under why_lock */
+    char why[512]; /* first failure of a start callback, under why_lock */
 };
 
 static void server_listener_start_failed(struct server *server, const char *what, int code)
