@@ -10,7 +10,8 @@
  * Stop: DRAINING until drained or the time is over -> CANCELLING -> (drained) CLOSING -> the
  * workers run their stop callbacks, close their loops and end -> join.
  *
- * Thread rule: one stop at a time, by stop_mutex; the state itself is moved by anybody, forward.
+ * Thread rule: several stops at once are allowed; the state is moved by anybody, forward, and
+ * stop_mutex makes the joins happen once.
  */
 #include "base/assert.h"
 #include "base/config.h"
@@ -411,11 +412,24 @@ static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, struct runt
     }
 }
 
-static int runtime_stop_locked(numaperf_rt_t *rt, uint64_t timeout_ns)
+/* End the auditor, and join the workers once they have exited; true when all is joined. */
+static bool runtime_settle(numaperf_rt_t *rt, bool exited)
 {
-    if (rt->joined)
-        return 0;
-    numaperf__auditor_stop(rt); /* first: it asks about threads that are going to end */
+    (void)pthread_mutex_lock(&rt->stop_mutex);
+    if (!rt->joined)
+        numaperf__auditor_stop(rt); /* it asks about threads that are going to end */
+    if (!rt->joined && exited) {
+        runtime_join(rt);
+        rt->joined = true;
+    }
+    bool joined = rt->joined;
+    (void)pthread_mutex_unlock(&rt->stop_mutex);
+    return joined;
+}
+
+/* Without the mutex: each of several stops waits by its own clock, and any moves the state on. */
+static int runtime_stop_timed(numaperf_rt_t *rt, uint64_t timeout_ns)
+{
     struct runtime_watch watch = {
         .turns = calloc(rt->worker_count, sizeof(uint64_t)),
         .since_ns = calloc(rt->worker_count, sizeof(uint64_t)),
@@ -429,10 +443,6 @@ static int runtime_stop_locked(numaperf_rt_t *rt, uint64_t timeout_ns)
     }
     free(watch.turns);
     free(watch.since_ns);
-    if (rc == 0) {
-        runtime_join(rt);
-        rt->joined = true;
-    }
     return rc;
 }
 
@@ -443,9 +453,11 @@ int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns)
     if (numaperf__worker_is_of(rt) || numaperf__auditor_is_current(rt))
         return numaperf__fail(-EDEADLK, 0, "stop",
                               "called on a thread of the runtime, which it would wait for");
-    (void)pthread_mutex_lock(&rt->stop_mutex);
-    int rc = runtime_stop_locked(rt, timeout_ns);
-    (void)pthread_mutex_unlock(&rt->stop_mutex);
+    if (runtime_settle(rt, false))
+        return 0;
+    int rc = runtime_stop_timed(rt, timeout_ns);
+    if (rc == 0)
+        (void)runtime_settle(rt, true); /* all have exited: it is joined now */
     return rc;
 }
 

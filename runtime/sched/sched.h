@@ -120,7 +120,7 @@ struct numaperf_rt {
     struct numaperf__latch start_latch; /* workers and the starter */
     struct numaperf__latch stop_latch;  /* worker threads that exist */
 
-    pthread_mutex_t stop_mutex;        /* one stop at a time; guards `joined` */
+    pthread_mutex_t stop_mutex;        /* guards `joined` and the joins */
     bool joined;                       /* all threads are joined */
     struct numaperf__auditor *auditor; /* written by start; NULL when auditing is off */
 };
