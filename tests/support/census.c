@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* Counted from /proc alone, so that nothing of the library is trusted. */
+#include "support/census.h"
+
+#include "support/clock.h"
+
+#include <dirent.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+
+void census_prepare(void)
+{
+    /* One heap for all threads, and no mapping for a single block: a start and its undoing then
+     * leave the same number of mappings. */
+    (void)mallopt(M_ARENA_MAX, 1);
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
+}
+
+static int count_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    int count = 0;
+    if (dir == NULL)
+        return -1;
+    struct dirent *entry = NULL;
+    while ((entry = readdir(dir)) != NULL)
+        count += entry->d_name[0] != '.';
+    (void)closedir(dir);
+    return count;
+}
+
+static int count_lines(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    int count = 0;
+    if (file == NULL)
+        return -1;
+    char buffer[4096];
+    size_t n = 0;
+    while ((n = fread(buffer, 1, sizeof(buffer), file)) > 0) {
+        for (size_t i = 0; i < n; i++)
+            count += buffer[i] == '\n';
+    }
+    (void)fclose(file);
+    return count;
+}
+
+struct census census_take(void)
+{
+    struct census now = {
+        .threads = count_entries("/proc/self/task"),
+        .descriptors = count_entries("/proc/self/fd"),
+        .mappings = TEST_SANITIZED ? 0 : count_lines("/proc/self/maps"),
+    };
+    return now;
+}
+
+bool census_returns_to(const struct census *before)
+{
+    struct census now;
+    uint64_t limit_ns = test_now_ns() + test_limit_ns(5);
+    do {
+        now = census_take();
+        if (memcmp(&now, before, sizeof(now)) == 0)
+            return true;
+        test_sleep_ms(2);
+    } while (test_now_ns() < limit_ns);
+    printf("held before: %d threads, %d descriptors, %d mappings; now: %d, %d, %d\n",
+           before->threads, before->descriptors, before->mappings, now.threads, now.descriptors,
+           now.mappings);
+    return false;
+}
