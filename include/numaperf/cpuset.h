@@ -97,8 +97,8 @@ NUMAPERF_API int numaperf_cpuset_next(const numaperf_cpuset_t *set, int previous
 /**
  * Parse a list as the kernel writes it: "0-3,8". Empty text is the empty set.
  *
- * Returns:  0; -EINVAL when `list` is not such a list or names an id out of range, and `out` is
- *           then untouched.
+ * Returns:  0; -EINVAL when `list` is not such a list or names an id out of range; -ENOMEM. `out`
+ *           is untouched on failure.
  * Threads:  any.
  * Source:   cpuset(7), "List format".
  */
@@ -189,8 +189,8 @@ NUMAPERF_API int numaperf_nodemask_next(const numaperf_nodemask_t *set, int prev
 /**
  * Parse a list as the kernel writes it: "0-3,8". Empty text is the empty set.
  *
- * Returns:  0; -EINVAL when `list` is not such a list or names an id out of range, and `out` is
- *           then untouched.
+ * Returns:  0; -EINVAL when `list` is not such a list or names an id out of range; -ENOMEM. `out`
+ *           is untouched on failure.
  * Threads:  any.
  * Source:   cpuset(7), "List format".
  */

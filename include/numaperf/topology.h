@@ -26,12 +26,13 @@ typedef struct numaperf_topology numaperf_topology_t;
  * Returns:  0; -EINVAL; -ENOMEM; NUMAPERF_E_TOPOLOGY.
  * Owner:    caller, until numaperf_topology_destroy().
  * Threads:  any.
- * Source:   hwloc, "Topology context"; cpuset(7).
+ * Source:   kernel ABI, "sysfs-devices-node", "sysfs-devices-system-cpu"; cpuset(7).
  */
 NUMAPERF_API int numaperf_topology_discover(numaperf_topology_t **out);
 
 /**
- * Read a topology from an hwloc XML file (`lstopo file.xml`). It is never taken for this machine.
+ * Read a topology from an XML file of hwloc 2 or newer (`lstopo file.xml`). It is never taken for
+ * this machine.
  *
  * Returns:  0; -EINVAL; -ENOENT and other errnos of open(2); -ENOMEM; NUMAPERF_E_TOPOLOGY.
  * Owner:    caller, until numaperf_topology_destroy().
@@ -124,7 +125,7 @@ NUMAPERF_API int numaperf_topology_cpus(const numaperf_topology_t *topology,
                                         numaperf_cpuset_t *out);
 
 /**
- * The PUs of the core that a PU belongs to, itself included.
+ * The usable PUs of the core that a PU belongs to, itself included.
  *
  * Returns:  0; -EINVAL when `cpu` is not a usable PU.
  * Threads:  any.

@@ -404,6 +404,88 @@ static void an_id_out_of_range_in_a_file_is_named(void **state)
     }
 }
 
+/* Two nodes of one PU each, and what the case adds inside the root and after it. */
+static numaperf_topology_t *small_file(const char *inside, const char *after)
+{
+    char text[2048];
+    int length = snprintf(text, sizeof(text),
+                          "<!-- a comment --><topology version='2.0'><object type='Machine'>"
+                          "<object type='NUMANode' os_index='3' cpuset='0x2'/>"
+                          "<object type='NUMANode' os_index='4' cpuset='0x1'/>%s"
+                          "<object type='PU' os_index='0'/><object type='PU' os_index='1'/>"
+                          "</object>%s</topology>",
+                          inside, after);
+    assert_true(length > 0 && (size_t)length < sizeof(text));
+    numaperf_topology_t *topology = NULL;
+    assert_int_equal(
+        numaperf_topology_from_xml(scratch_write("small.xml", text, (size_t)length), &topology), 0);
+    return topology;
+}
+
+static void the_distances_of_firmware_win_when_they_are_whole(void **state)
+{
+    (void)state;
+    static const char other[] =
+        "<distances2 type='NUMANode' nbobjs='2' kind='6' indexing='os'><indexes>3 4 </indexes>"
+        "<u64values>1 2 </u64values><u64values>3 4 </u64values></distances2>";
+    static const char firmware[] =
+        "<distances2 type='NUMANode' nbobjs='2' kind='5' name='NUMALatency' indexing='os'>"
+        "<indexes>4 3 </indexes><u64values>10 21 31 11 </u64values></distances2>";
+    static const char cut[] =
+        "<distances2 type='NUMANode' nbobjs='2' kind='5' name='NUMALatency' indexing='os'>"
+        "<indexes>4 3 </indexes><u64values>10 21 31 </u64values></distances2>";
+    static const char bandwidth[] =
+        "<distances2 type='NUMANode' nbobjs='2' kind='10' indexing='os'><indexes>3 4 </indexes>"
+        "<u64values>1 2 3 4 </u64values></distances2>";
+    char both[2048];
+    (void)snprintf(both, sizeof(both), "%s%s%s", other, firmware, other);
+    numaperf_topology_t *topology = small_file("", both);
+    assert_int_equal(numaperf_topology_distance(topology, 4, 3), 21);
+    assert_int_equal(numaperf_topology_distance(topology, 3, 4), 31);
+    assert_int_equal(numaperf_topology_distance(topology, 3, 3), 11);
+    numaperf_topology_destroy(topology);
+
+    topology = small_file("", other);
+    assert_int_equal(numaperf_topology_distance(topology, 3, 4), 2);
+    assert_int_equal(numaperf_topology_distance(topology, 4, 3), 3);
+    numaperf_topology_destroy(topology);
+
+    static const char *const useless[] = {cut, bandwidth};
+    for (size_t i = 0; i < 2; i++) {
+        topology = small_file("", useless[i]);
+        assert_int_equal(numaperf_topology_distance(topology, 3, 4), NUMAPERF_E_UNSUPPORTED);
+        assert_int_equal(numaperf_topology_distance(topology, 3, 3), 10);
+        numaperf_topology_destroy(topology);
+    }
+}
+
+static void memory_of_a_device_is_no_pus_own_node(void **state)
+{
+    (void)state;
+    numaperf_topology_t *topology =
+        small_file("<object type='NUMANode' os_index='0' cpuset='0x1' local_memory='4096'>"
+                   "<info name='DAXDevice' value='dax0.0'/></object>"
+                   "<object type='NUMANode' os_index='1' cpuset='0xf...f' local_memory='8192'/>"
+                   "<object type='NUMANode' os_index='1023' cpuset='0x00000001,,0x00000002'/>",
+                   "");
+    assert_int_equal(numaperf_topology_node_count(topology), 5);
+    assert_int_equal(numaperf_topology_node_of_cpu(topology, 0), 4);
+    assert_int_equal(numaperf_topology_node_of_cpu(topology, 1), 3);
+    assert_node_cpus(topology, 0, "");
+    assert_node_cpus(topology, 1, "");
+    assert_node_cpus(topology, 1023, "");
+    assert_int_equal(numaperf_topology_node_memory_bytes(topology, 0), 4096);
+    numaperf_topology_destroy(topology);
+}
+
+static void a_file_of_hwloc_1_is_refused_with_advice(void **state)
+{
+    (void)state;
+    static const char text[] = "<topology><object type='Machine'/></topology>";
+    assert_refused(scratch_write("old.xml", text, strlen(text)), NUMAPERF_E_TOPOLOGY);
+    assert_non_null(strstr(numaperf_last_error()->reason, "hwloc 2"));
+}
+
 /* ---- program ---- */
 
 static int scratch_remove_one(const char *path, const struct stat *info, int kind, struct FTW *at)
@@ -443,6 +525,9 @@ int main(void)
         cmocka_unit_test(a_huge_file_is_refused_before_it_is_parsed),
         cmocka_unit_test(a_damaged_file_never_does_harm),
         cmocka_unit_test(an_id_out_of_range_in_a_file_is_named),
+        cmocka_unit_test(the_distances_of_firmware_win_when_they_are_whole),
+        cmocka_unit_test(memory_of_a_device_is_no_pus_own_node),
+        cmocka_unit_test(a_file_of_hwloc_1_is_refused_with_advice),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
