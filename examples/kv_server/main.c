@@ -43,13 +43,13 @@ static bool worker_is_first(numaperf_rt_t *rt, const struct kv_worker *worker)
     return numaperf_worker_node(before) != numaperf_worker_node(worker->server->worker);
 }
 
-/* A quarter of the arena stays for connections, so that a full shard can still say so. */
+/* Half of the arena stays for connections and for rounding up: a full shard can still say so. */
 static uint64_t shard_limit(const numaperf_arena_t *arena)
 {
     numaperf_arena_stats_t stats = NUMAPERF_ARENA_STATS_INIT;
     if (numaperf_arena_stats(arena, &stats) < 0 || stats.limit_bytes == 0)
         return UINT64_MAX / 2;
-    return stats.limit_bytes / 4 * 3;
+    return stats.limit_bytes / 2;
 }
 
 static int shard_start(struct kv_worker *worker)
