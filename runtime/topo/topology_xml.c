@@ -73,13 +73,22 @@ static int value_int(struct numaperf__xml_span value)
     return value_number(value, &number) && number <= INT_MAX ? (int)number : -1;
 }
 
-static int hex_digit(char digit)
+/* One word of a set: "0x0000000f", or nothing for zero. */
+static bool word_bits(const char *at, size_t length, uint32_t *out)
 {
-    if (digit >= '0' && digit <= '9')
-        return digit - '0';
-    if (digit >= 'a' && digit <= 'f')
-        return digit - 'a' + 10;
-    return -1;
+    static const char digits[] = "0123456789abcdef";
+    *out = 0;
+    if (length == 0)
+        return true;
+    if (length < 3 || length > 10 || at[0] != '0' || at[1] != 'x')
+        return false;
+    for (size_t i = 2; i < length; i++) {
+        const char *digit = strchr(digits, at[i]); /* a span holds no zero to match */
+        if (digit == NULL)
+            return false;
+        *out = *out << 4 | (uint32_t)(digit - digits);
+    }
+    return true;
 }
 
 /*
@@ -89,34 +98,28 @@ static int hex_digit(char digit)
  */
 static bool value_bits(struct numaperf__xml_span value, uint64_t *bits, size_t word_count)
 {
+    static const char endless[] = "0xf...f";
     memset(bits, 0, word_count * sizeof(*bits));
-    const char *end = value.at + value.length;
-    const char *at = end;
-    for (size_t position = 0; at >= value.at; position++) {
-        const char *start = at;
-        while (start > value.at && start[-1] != ',')
+    size_t end = value.length;
+    for (size_t position = 0;; position++) {
+        size_t start = end;
+        while (start > 0 && value.at[start - 1] != ',')
             start--;
-        size_t length = (size_t)(at - start);
-        if (length == strlen("0xf...f") && memcmp(start, "0xf...f", length) == 0) {
+        bool is_first = start == 0;
+        if (is_first && end == strlen(endless) && memcmp(value.at, endless, end) == 0) {
             for (; position < word_count * 2; position++)
                 bits[position / 2] |= (uint64_t)UINT32_MAX << (position % 2 * 32);
-            return start == value.at;
+            return true;
         }
-        if (length > 0 && (length < 3 || length > 10 || start[0] != '0' || start[1] != 'x'))
+        uint32_t word = 0;
+        if (!word_bits(value.at + start, end - start, &word))
             return false;
-        uint64_t word = 0;
-        for (const char *digit = start + 2; length > 0 && digit < at; digit++) {
-            if (hex_digit(*digit) < 0)
-                return false;
-            word = word << 4 | (uint64_t)hex_digit(*digit);
-        }
         if (position < word_count * 2)
-            bits[position / 2] |= word << (position % 2 * 32);
-        if (start == value.at)
-            break;
-        at = start - 1;
+            bits[position / 2] |= (uint64_t)word << (position % 2 * 32);
+        if (is_first)
+            return true;
+        end = start - 1;
     }
-    return true;
 }
 
 static bool value_cpus(struct numaperf__xml_span value, numaperf_cpuset_t *out)
