@@ -59,6 +59,28 @@ static inline size_t view_maps_count(void)
     return count;
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define VIEW_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define VIEW_SANITIZED 1
+#endif
+#endif
+
+/* Whether as many mappings are left as before. A sanitizer maps on its own: no answer there. */
+static inline bool view_maps_unchanged(size_t before)
+{
+#ifdef VIEW_SANITIZED
+    (void)before;
+    return true;
+#else
+    size_t now = view_maps_count();
+    if (now != before)
+        (void)fprintf(stderr, "%zu mappings, %zu before\n", now, before);
+    return now == before;
+#endif
+}
+
 /* A whole small file; false when it cannot be read. */
 static inline bool view_text(const char *path, char *out_text, size_t size)
 {

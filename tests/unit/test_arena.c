@@ -9,6 +9,8 @@
 #include "place/size_class.h"
 #include "place/span.h"
 
+#include "support/memory_view.h"
+
 #include <numaperf/error.h>
 
 #include <errno.h>
@@ -60,17 +62,6 @@ void *__wrap_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t 
 void *__wrap_calloc(size_t count, size_t size)
 {
     return countdown_hits(&calloc_countdown) ? NULL : __real_calloc(count, size);
-}
-
-static size_t maps_count(void)
-{
-    FILE *file = fopen("/proc/self/maps", "re");
-    assert_non_null(file);
-    size_t count = 0;
-    for (int c = fgetc(file); c != EOF; c = fgetc(file))
-        count += c == '\n';
-    assert_int_equal(fclose(file), 0);
-    return count;
 }
 
 static numaperf_arena_t *arena_make(uint64_t chunk_bytes, uint64_t limit_bytes)
@@ -503,7 +494,7 @@ static void arena_creation_that_fails_leaves_no_mapping(void **state)
     numaperf_arena_destroy(arena_make(0, 0)); /* warm up */
     numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
     numaperf_arena_t *arena = NULL;
-    size_t before = maps_count();
+    size_t before = view_maps_count();
     mmap_countdown = 0;
     assert_int_equal(numaperf_arena_create(&config, &arena), -ENOMEM);
     for (int i = 0; i < 3; i++) { /* chunk record, region, working memory */
@@ -512,7 +503,7 @@ static void arena_creation_that_fails_leaves_no_mapping(void **state)
         assert_int_equal(calloc_countdown, -1);
     }
     assert_null(arena);
-    assert_int_equal(maps_count(), before);
+    assert_true(view_maps_unchanged(before));
 }
 
 static void arena_growth_that_fails_returns_null_and_leaves_the_arena_usable(void **state)

@@ -77,7 +77,7 @@ static void expect_refused(const numaperf_region_config_t *config, int code, con
     if (strstr(numaperf_last_error()->reason, word) == NULL)
         print_error("\"%s\" not in \"%s\"\n", word, numaperf_last_error()->reason);
     assert_non_null(strstr(numaperf_last_error()->reason, word));
-    assert_int_equal(view_maps_count(), before);
+    assert_true(view_maps_unchanged(before));
 }
 
 static void assert_level(const numaperf_region_t *region, numaperf_enforcement_level_t level)
@@ -406,6 +406,11 @@ static void region_hard_refused_names_the_full_node_and_soft_falls_over(void **s
 static bool enter_limited_cgroup(const char *directory, const char *limit_file)
 {
     char path[256];
+    (void)snprintf(path, sizeof(path), "%s/../cgroup.procs", directory);
+    if (access(path, W_OK) < 0 && (mkdir(directory, 0755) < 0 || access(path, W_OK) < 0)) {
+        (void)rmdir(directory); /* no cgroup file system here */
+        return false;
+    }
     if (mkdir(directory, 0755) < 0 && errno != EEXIST)
         return false;
     (void)snprintf(path, sizeof(path), "%s/%s", directory, limit_file);
@@ -598,7 +603,8 @@ static void region_transparent_huge_pages_are_switched_as_asked(void **state)
 static void region_guard_is_below_the_data_and_kills_who_touches_it(void **state)
 {
     (void)state;
-    numaperf_region_config_t config = config_of(NUMAPERF_MEM_LOCAL, NUMAPERF_MODE_HARD, 2 * MIB);
+    int node = numaperf_nodemask_next(&usable, -1);
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, 2 * MIB);
     const struct numaperf__region_extra extra = {.guard_bytes = 2 * page_size(),
                                                  .align_bytes = 64 * KIB};
     size_t before = view_maps_count();
@@ -623,7 +629,7 @@ static void region_guard_is_below_the_data_and_kills_who_touches_it(void **state
     data[0] = 1;
     data[2 * MIB - 1] = 1;
     numaperf_region_destroy(region);
-    assert_int_equal(view_maps_count(), before);
+    assert_true(view_maps_unchanged(before));
 
     config.huge_pages = NUMAPERF_HUGE_2MB;
     assert_int_equal(numaperf__region_create(&config, &extra, &region), -EINVAL);
