@@ -272,6 +272,26 @@ static void a_synthetic_description_makes_nodes_with_memory(void **state)
     numaperf_topology_destroy(topology);
 }
 
+static void no_environment_variable_changes_a_description(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"HWLOC_THISSYSTEM", "HWLOC_THISSYSTEM_ALLOWED_RESOURCES",
+                                        "HWLOC_SYNTHETIC", "HWLOC_COMPONENTS"};
+    static const char *const values[] = {"1", "1", "numa:1 pu:1", "linux,stop"};
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(setenv(names[i], values[i], 1), 0);
+    numaperf_topology_t *topology = NULL;
+    int rc = numaperf_topology_from_synthetic("numa:40 pu:2", &topology);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(unsetenv(names[i]), 0);
+    assert_int_equal(rc, 0);
+    assert_int_equal(numaperf_topology_node_count(topology), 40);
+    assert_node_cpus(topology, 39, "78-79");
+    assert_true(numaperf_topology_node_memory_bytes(topology, 39) > 0);
+    assert_false(numaperf_topology_is_this_machine(topology));
+    numaperf_topology_destroy(topology);
+}
+
 static void a_description_that_is_none_is_refused_by_name(void **state)
 {
     (void)state;
@@ -520,6 +540,7 @@ int main(void)
         cmocka_unit_test(caches_and_cores_belong_to_their_pu),
         cmocka_unit_test(the_summary_is_written_as_snprintf_does),
         cmocka_unit_test(a_synthetic_description_makes_nodes_with_memory),
+        cmocka_unit_test(no_environment_variable_changes_a_description),
         cmocka_unit_test(a_description_that_is_none_is_refused_by_name),
         cmocka_unit_test(what_is_no_topology_file_is_refused_by_its_path),
         cmocka_unit_test(a_huge_file_is_refused_before_it_is_parsed),
