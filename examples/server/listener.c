@@ -153,6 +153,7 @@ void listener_close(struct listener *listener)
     if (listener->first_fd >= 0)
         close(listener->first_fd);
     listener->first_fd = -1;
+    /* Workers still look at the path to tell the family: it stays. */
     if (listener->unix_path == NULL)
         return;
     /* Somebody may have put a file of their own there meanwhile: that one stays. */
@@ -160,7 +161,6 @@ void listener_close(struct listener *listener)
     if (lstat(listener->unix_path, &now) == 0 && now.st_ino == listener->unix_stat.st_ino &&
         now.st_dev == listener->unix_stat.st_dev)
         unlink(listener->unix_path);
-    listener->unix_path = NULL;
 }
 
 int listener_worker_fd(const struct listener *listener, uint32_t worker_index)

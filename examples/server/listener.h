@@ -34,7 +34,7 @@ struct listener {
 int listener_open(struct listener *listener, const struct server_options *options, char *why,
                   size_t why_size);
 
-/* Forgets the socket and removes the socket file. */
+/* Closes the socket and removes the socket file. Once, at the end. */
 void listener_close(struct listener *listener);
 
 /* A bound socket for the worker with this index; -errno. */
