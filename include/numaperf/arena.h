@@ -31,8 +31,8 @@ typedef struct numaperf_arena_config {
     uint32_t mode;        /* NUMAPERF_MODE_*; 0 is SOFT */
     uint32_t huge_pages;  /* NUMAPERF_HUGE_*; 0 leaves it to the system */
     uint32_t prefault;    /* NUMAPERF_PREFAULT_* for chunks; hard mode always populates them */
-    uint64_t chunk_bytes; /* growth step; 0 is 2 MiB; rounded up to whole pages */
-    uint64_t limit_bytes; /* most memory the arena maps; 0 is no limit */
+    uint64_t chunk_bytes; /* growth step; 0 is 2 MiB; rounded up to 64 KiB or a huge page */
+    uint64_t limit_bytes; /* most memory the arena maps, at least 8 KiB; 0 is no limit */
     const numaperf_topology_t *topology; /* NULL: this machine's; only read during create */
 } numaperf_arena_config_t;
 

@@ -90,6 +90,12 @@ typedef struct numaperf_placement {
  * the node does not have are refused in hard mode and replaced by small ones, and reported, in
  * soft mode: a touch never raises SIGBUS. A node that is too full is an error, never the
  * out-of-memory killer; a race with other processes of the same cgroup remains.
+ *
+ * Strict means: BIND, the range is bound to exactly `nodes` and no page is elsewhere; the others
+ * spill when a node fills, so for them only that everything was populated and found in place. A
+ * file in page cache (not tmpfs, not hugetlbfs) follows no policy: best effort, unless private and
+ * populated. A node that our cpuset excludes counts as without memory when it is the only one.
+ *
  * `config` is read during the call; `out_region` is written on success only.
  *
  * Units:    bytes.
