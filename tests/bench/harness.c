@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Rounds, isolation, statistics. Each sample runs in a child process: it starts from the same
+ * memory as the others, its CPU time is its own, and one that crashes or hangs ends the run with
+ * a message instead of a wrong figure. This process never has a second thread, so that its
+ * children may start some.
+ */
+#include "harness.h"
+
+#include <errno.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HARNESS_SAMPLE_MS_MAX 120000 /* a sample that takes longer hangs */
+#define HARNESS_STUCK_NS 60000000000u
+
+/* ---- clocks ---- */
+
+static uint64_t harness_clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    if (clock_gettime(clock, &now) < 0)
+        abort(); /* these clocks always exist */
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t bench_now_ns(void)
+{
+    return harness_clock_ns(CLOCK_MONOTONIC);
+}
+
+uint64_t bench_cpu_ns(void)
+{
+    return harness_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+uint64_t bench_thread_cpu_ns(void)
+{
+    return harness_clock_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+void bench_sleep_ns(uint64_t ns)
+{
+    struct timespec left = {.tv_sec = (time_t)(ns / 1000000000u),
+                            .tv_nsec = (long)(ns % 1000000000u)};
+    while (nanosleep(&left, &left) < 0 && errno == EINTR)
+        continue;
+}
+
+int bench_pin(int cpu)
+{
+    numaperf_cpuset_t cpus;
+    numaperf_cpuset_zero(&cpus);
+    int rc = numaperf_cpuset_add(&cpus, cpu);
+    return rc < 0 ? rc : numaperf_set_affinity(&cpus);
+}
+
+/* ---- tally ---- */
+
+void bench_tally_add(struct bench_tally *tally)
+{
+    static _Thread_local _Atomic uint64_t *slot;
+    if (slot == NULL) {
+        uint32_t at = atomic_fetch_add_explicit(&tally->used, 1, memory_order_relaxed);
+        if (at >= BENCH_WORKERS_MAX)
+            abort(); /* more threads run tasks than there are workers */
+        slot = &tally->slots[at].count;
+    }
+    uint64_t count = atomic_load_explicit(slot, memory_order_relaxed);
+    /* Release pairs with the acquire in bench_tally_sum(): what the task wrote is seen. */
+    atomic_store_explicit(slot, count + 1, memory_order_release);
+}
+
+uint64_t bench_tally_sum(const struct bench_tally *tally)
+{
+    uint64_t sum = 0;
+    uint32_t used = atomic_load_explicit(&tally->used, memory_order_acquire);
+    for (uint32_t i = 0; i < used && i < BENCH_WORKERS_MAX; i++)
+        sum += atomic_load_explicit(&tally->slots[i].count, memory_order_acquire);
+    return sum;
+}
+
+int bench_tally_wait(const struct bench_tally *tally, uint64_t count)
+{
+    uint64_t seen = 0;
+    uint64_t since_ns = bench_now_ns();
+    for (;;) {
+        uint64_t sum = bench_tally_sum(tally);
+        if (sum >= count)
+            return sum == count ? 0 : -EPROTO; /* a task ran twice */
+        uint64_t now_ns = bench_now_ns();
+        if (sum != seen) {
+            seen = sum;
+            since_ns = now_ns;
+        }
+        if (now_ns - since_ns > HARNESS_STUCK_NS)
+            return -ETIMEDOUT;
+        bench_sleep_ns(50000);
+    }
+}
+
+/* ---- statistics ---- */
+
+static int harness_compare(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Between two of them by their distance, as everybody does. */
+static double harness_quantile_sorted(const double *values, size_t count, double part)
+{
+    double at = part * (double)(count - 1);
+    size_t below = (size_t)at;
+    size_t above = below + 1 < count ? below + 1 : below;
+    return values[below] + (values[above] - values[below]) * (at - (double)below);
+}
+
+double bench_quantile(double *values, size_t count, double part)
+{
+    qsort(values, count, sizeof(*values), harness_compare);
+    return harness_quantile_sorted(values, count, part);
+}
+
+static struct bench_spread harness_spread(double *values, size_t count)
+{
+    qsort(values, count, sizeof(*values), harness_compare);
+    return (struct bench_spread){
+        .median = harness_quantile_sorted(values, count, 0.5),
+        .low = harness_quantile_sorted(values, count, 0.25),
+        .high = harness_quantile_sorted(values, count, 0.75),
+        .least = values[0],
+        .most = values[count - 1],
+    };
+}
+
+static double *harness_slot(const struct bench_result *result, uint32_t round, uint32_t peer)
+{
+    return result->values + ((size_t)round * result->peer_count + peer) * result->metric_count;
+}
+
+double bench_result_value(const struct bench_result *result, uint32_t round, uint32_t peer,
+                          uint32_t metric)
+{
+    return harness_slot(result, round, peer)[metric];
+}
+
+static struct bench_spread harness_collect(const struct bench_result *result, uint32_t peer,
+                                           uint32_t metric, bool ratios)
+{
+    double *values = calloc(result->round_count, sizeof(*values));
+    if (values == NULL)
+        abort(); /* a few hundred bytes */
+    for (uint32_t i = 0; i < result->round_count; i++) {
+        values[i] = bench_result_value(result, i, peer, metric);
+        if (ratios)
+            values[i] /= bench_result_value(result, i, 0, metric);
+    }
+    struct bench_spread spread = harness_spread(values, result->round_count);
+    free(values);
+    return spread;
+}
+
+struct bench_spread bench_result_values(const struct bench_result *result, uint32_t peer,
+                                        uint32_t metric)
+{
+    return harness_collect(result, peer, metric, false);
+}
+
+struct bench_spread bench_result_ratios(const struct bench_result *result, uint32_t peer,
+                                        uint32_t metric)
+{
+    return harness_collect(result, peer, metric, true);
+}
+
+/* ---- isolation ---- */
+
+struct harness_answer {
+    int rc;
+    char reason[300];
+    struct bench_setup setup;
+    double values[BENCH_METRICS_MAX];
+};
+
+static void harness_child(const struct bench_run *run, int fd)
+{
+    struct harness_answer answer = {.setup = *run->setup};
+    if (run->peer == NULL)
+        answer.rc = bench_numaperf_layout(&answer.setup);
+    else
+        answer.rc = run->bench->sample(run, answer.values);
+    if (answer.rc < 0) {
+        const numaperf_error_t *last = numaperf_last_error();
+        bool detail = last->code == answer.rc;
+        (void)snprintf(answer.reason, sizeof(answer.reason), "%s%s%s", numaperf_strerror(answer.rc),
+                       detail ? ": " : "", detail ? last->reason : "");
+    }
+    ssize_t n = write(fd, &answer, sizeof(answer)); /* less than a pipe holds: all or nothing */
+    exit(n == (ssize_t)sizeof(answer) ? 0 : 1);
+}
+
+static int harness_receive(int fd, struct harness_answer *out)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    int rc = poll(&ready, 1, HARNESS_SAMPLE_MS_MAX);
+    if (rc == 0)
+        return -ETIMEDOUT;
+    ssize_t n = read(fd, out, sizeof(*out));
+    return n == (ssize_t)sizeof(*out) ? out->rc : -EPIPE; /* it died before it could answer */
+}
+
+/* Run it in a child; what it said is in `out`, also when that was a failure. */
+static int harness_isolate(const struct bench_run *run, struct harness_answer *out)
+{
+    memset(out, 0, sizeof(*out));
+    int ends[2];
+    if (pipe(ends) < 0)
+        return -errno;
+    (void)fflush(NULL); /* else the child would print it once more */
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)close(ends[0]);
+        harness_child(run, ends[1]);
+    }
+    (void)close(ends[1]);
+    int rc = pid < 0 ? -errno : harness_receive(ends[0], out);
+    (void)close(ends[0]);
+    if (pid < 0)
+        return rc;
+    if (rc == -ETIMEDOUT)
+        (void)kill(pid, SIGKILL); /* it is ours, and not waited for yet */
+    int status = 0;
+    if (waitpid(pid, &status, 0) != pid || (rc == 0 && status != 0))
+        rc = -EPIPE;
+    if (rc < 0 && out->reason[0] == '\0')
+        (void)snprintf(out->reason, sizeof(out->reason), "%s (wait status %#x)",
+                       rc == -ETIMEDOUT ? "no answer in time" : "the process ended early", status);
+    return rc;
+}
+
+/* ---- how quiet the machine is ---- */
+
+struct harness_use {
+    double busy_s; /* all PUs */
+    double total_s;
+    double own_s; /* our children's part */
+};
+
+static double harness_seconds(const struct timeval *time)
+{
+    return (double)time->tv_sec + (double)time->tv_usec / 1e6;
+}
+
+static struct harness_use harness_use(void)
+{
+    struct harness_use use = {0};
+    unsigned long long ticks[8] = {0}; /* user nice system idle iowait irq softirq steal */
+    FILE *file = fopen("/proc/stat", "re");
+    if (file == NULL)
+        return use;
+    int n = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &ticks[0], &ticks[1],
+                   &ticks[2], &ticks[3], &ticks[4], &ticks[5], &ticks[6], &ticks[7]);
+    (void)fclose(file); /* was only read */
+    double tick_s = 1.0 / (double)sysconf(_SC_CLK_TCK);
+    for (int i = 0; n == 8 && i < 8; i++) {
+        use.total_s += (double)ticks[i] * tick_s;
+        use.busy_s += i == 3 || i == 4 ? 0 : (double)ticks[i] * tick_s;
+    }
+    struct rusage own;
+    if (getrusage(RUSAGE_CHILDREN, &own) == 0)
+        use.own_s = harness_seconds(&own.ru_utime) + harness_seconds(&own.ru_stime);
+    return use;
+}
+
+static double harness_others_percent(const struct harness_use *from, const struct harness_use *to)
+{
+    double total = to->total_s - from->total_s;
+    double others = to->busy_s - from->busy_s - (to->own_s - from->own_s);
+    return total > 0 && others > 0 ? 100 * others / total : 0;
+}
+
+/* ---- rounds ---- */
+
+static int harness_sample(struct bench_run *run, struct bench_result *result, uint32_t round,
+                          uint32_t peer)
+{
+    run->peer = run->bench->peers[peer];
+    struct harness_answer answer;
+    int rc = harness_isolate(run, &answer);
+    if (rc < 0) {
+        (void)fprintf(stderr, "%s, %s: %s\n", run->bench->name, run->peer->name, answer.reason);
+        return rc;
+    }
+    double *values = harness_slot(result, round, peer);
+    for (uint32_t i = 0; i < result->metric_count; i++) {
+        values[i] = answer.values[i];
+        if (isfinite(values[i]) && values[i] > 0)
+            continue;
+        (void)fprintf(stderr, "%s, %s: %s is %g\n", run->bench->name, run->peer->name,
+                      run->bench->metrics[i].name, values[i]);
+        return -ERANGE;
+    }
+    return 0;
+}
+
+static int harness_round(struct bench_run *run, struct bench_result *result, uint32_t round)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < result->peer_count; i++) {
+        /* Another one goes first each round, and every second round goes backwards. */
+        uint32_t step = round % 2 == 0 ? i : result->peer_count - 1 - i;
+        rc = harness_sample(run, result, round, (round + step) % result->peer_count);
+    }
+    return rc;
+}
+
+int bench_case_run(const struct bench_case *bench, uint32_t round_count, bool smoke,
+                   struct bench_result *out)
+{
+    *out = (struct bench_result){.bench = bench, .round_count = round_count};
+    while (out->peer_count < BENCH_PEERS_MAX && bench->peers[out->peer_count] != NULL)
+        out->peer_count++;
+    while (out->metric_count < BENCH_METRICS_MAX && bench->metrics[out->metric_count].name != NULL)
+        out->metric_count++;
+    out->setup.node_count = bench->node_count;
+    out->setup.workers_per_node = bench->workers_per_node;
+    out->values = calloc((size_t)round_count * out->peer_count * out->metric_count, sizeof(double));
+    if (out->values == NULL)
+        return -ENOMEM;
+
+    struct harness_answer layout;
+    struct bench_run run = {.bench = bench, .setup = &out->setup, .smoke = smoke};
+    int rc = harness_isolate(&run, &layout);
+    if (rc == NUMAPERF_E_NO_NODE) {
+        memcpy(out->left_out, layout.reason, sizeof(out->left_out));
+        return 0;
+    }
+    if (rc < 0) {
+        (void)fprintf(stderr, "%s: %s\n", bench->name, layout.reason);
+        return rc;
+    }
+    out->setup = layout.setup;
+    struct harness_use before = harness_use();
+    for (uint32_t i = 0; rc == 0 && i < round_count; i++)
+        rc = harness_round(&run, out, i);
+    struct harness_use after = harness_use();
+    out->others_percent = harness_others_percent(&before, &after);
+    return rc;
+}
+
+void bench_result_fini(struct bench_result *result)
+{
+    free(result->values);
+    result->values = NULL;
+}

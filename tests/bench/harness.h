@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The one harness of all benchmarks. A workload file gives cases; a case names its peers, its
+ * metrics and a function that takes one sample of one peer. The harness takes the samples in
+ * rounds, every peer once a round and in another order each time, each sample in a process of its
+ * own; compares within a round; and reports medians and spread of these ratios.
+ */
+#ifndef NUMAPERF_BENCH_HARNESS_H
+#define NUMAPERF_BENCH_HARNESS_H
+
+#include "peers/peer.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BENCH_PEERS_MAX 8u
+#define BENCH_METRICS_MAX 6u
+
+struct bench_metric {
+    const char *name;
+    const char *unit;
+    bool lower_is_better;
+    double limit; /* what no sample may pass, in `unit`; 0: there is none */
+};
+
+struct bench_case;
+
+/* What a sample is taken of. */
+struct bench_run {
+    const struct bench_case *bench;
+    const struct bench_peer *peer;
+    const struct bench_setup *setup;
+    bool smoke; /* as little as shows that it works */
+};
+
+struct bench_case {
+    const char *name; /* workload.case */
+    const char *about;
+    /* The first is the one that the others are measured against. */
+    const struct bench_peer *peers[BENCH_PEERS_MAX];
+    struct bench_metric metrics[BENCH_METRICS_MAX]; /* up to the first without a name */
+    uint32_t node_count;
+    uint32_t workers_per_node;
+    uint32_t parameter; /* means something to the workload alone */
+    /* One value a metric; < 0 and the cause in numaperf_last_error(). In its own process. */
+    int (*sample)(const struct bench_run *run, double *out_values);
+};
+
+struct bench_workload {
+    const char *name;
+    const struct bench_case *cases;
+    size_t case_count;
+};
+
+extern const struct bench_workload bench_spawn;
+extern const struct bench_workload bench_wake;
+extern const struct bench_workload bench_idle;
+extern const struct bench_workload bench_echo;
+
+/* ---- running a case ---- */
+
+struct bench_result {
+    const struct bench_case *bench;
+    struct bench_setup setup;
+    uint32_t peer_count;
+    uint32_t metric_count;
+    uint32_t round_count;
+    double *values;        /* [round][peer][metric] */
+    double others_percent; /* how much of the machine other processes took meanwhile */
+    char left_out[300];    /* why it could not run here; empty when it did */
+};
+
+struct bench_spread {
+    double median, low, high; /* the quartiles */
+    double least, most;
+};
+
+/* < 0 when a sample failed, said on the standard error stream; free with bench_result_fini(). */
+int bench_case_run(const struct bench_case *bench, uint32_t round_count, bool smoke,
+                   struct bench_result *out);
+void bench_result_fini(struct bench_result *result);
+
+double bench_result_value(const struct bench_result *result, uint32_t round, uint32_t peer,
+                          uint32_t metric);
+/* Of the values themselves, and of their ratios to the first peer's of the same round. */
+struct bench_spread bench_result_values(const struct bench_result *result, uint32_t peer,
+                                        uint32_t metric);
+struct bench_spread bench_result_ratios(const struct bench_result *result, uint32_t peer,
+                                        uint32_t metric);
+
+/* ---- report.c ---- */
+
+void bench_print_table(const struct bench_result *result);
+/* 0 or -errno. */
+int bench_write_json(const char *path, const struct bench_result *results, size_t count);
+
+/* ---- for workloads ---- */
+
+uint64_t bench_now_ns(void);
+/* CPU time of this process, all its threads. */
+uint64_t bench_cpu_ns(void);
+/* CPU time of the calling thread. */
+uint64_t bench_thread_cpu_ns(void);
+void bench_sleep_ns(uint64_t ns);
+/* Have the calling thread run on this PU alone. */
+int bench_pin(int cpu);
+/* Sorts `values` and returns the one below which that part of them lies. */
+double bench_quantile(double *values, size_t count, double part);
+
+/* Tasks that have run, counted without a cache line that workers share. */
+struct bench_tally {
+    struct {
+        _Alignas(128) _Atomic uint64_t count; /* written by one thread */
+    } slots[BENCH_WORKERS_MAX];
+    _Alignas(128) _Atomic uint32_t used;
+};
+/* Count one more for the calling thread; there is one tally in a process. */
+void bench_tally_add(struct bench_tally *tally);
+uint64_t bench_tally_sum(const struct bench_tally *tally);
+/* Sleep until the sum is `count`; -ETIMEDOUT after a minute without progress. */
+int bench_tally_wait(const struct bench_tally *tally, uint64_t count);
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The runtime as a user has it: soft mode, all settings at their defaults but for the backend.
+ * One node is the first of this machine with enough PUs; two are the first two real ones, or on a
+ * machine of one node two synthetic ones of one PU each.
+ */
+#include "peers/peer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct numaperf_state {
+    numaperf_topology_t *topology;
+    numaperf_rt_t *rt;
+    int nodes[2]; /* OS ids */
+    uint32_t node_count;
+};
+
+/* The first nodes that have a worker's PU for each of theirs; how many were found. */
+static uint32_t numaperf_choose_nodes(struct numaperf_state *state, const struct bench_setup *setup)
+{
+    uint32_t found = 0;
+    size_t count = numaperf_topology_node_count(state->topology);
+    for (size_t i = 0; i < count && found < setup->node_count; i++) {
+        int node = numaperf_topology_node_id(state->topology, i);
+        numaperf_cpuset_t cpus;
+        if (numaperf_topology_node_cpus(state->topology, node, &cpus) < 0 ||
+            numaperf_topology_node_memory_bytes(state->topology, node) == 0 ||
+            numaperf_cpuset_count(&cpus) < (int)setup->workers_per_node)
+            continue;
+        state->nodes[found++] = node;
+    }
+    return found;
+}
+
+static int numaperf_choose_topology(struct numaperf_state *state, const struct bench_setup *setup)
+{
+    int rc = numaperf_topology_discover(&state->topology);
+    if (rc < 0)
+        return rc;
+    state->node_count = numaperf_choose_nodes(state, setup);
+    if (state->node_count == setup->node_count)
+        return 0;
+    numaperf_topology_destroy(state->topology);
+    state->topology = NULL;
+    if (setup->node_count != 2 || setup->workers_per_node != 1)
+        return NUMAPERF_E_NO_NODE;
+    rc = numaperf_topology_from_synthetic("numa:2 pu:1", &state->topology);
+    if (rc < 0)
+        return rc;
+    state->node_count = numaperf_choose_nodes(state, setup);
+    return state->node_count == 2 ? 0 : NUMAPERF_E_NO_NODE;
+}
+
+static void numaperf_peer_stop(void *arg)
+{
+    struct numaperf_state *state = arg;
+    numaperf_rt_destroy(state->rt);
+    numaperf_topology_destroy(state->topology);
+    free(state);
+}
+
+static int numaperf_peer_start(const struct bench_peer *peer, const struct bench_setup *setup,
+                               void **out_state)
+{
+    struct numaperf_state *state = calloc(1, sizeof(*state));
+    if (state == NULL)
+        return -ENOMEM;
+    int rc = numaperf_choose_topology(state, setup);
+    if (rc == 0) {
+        numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
+        config.topology = state->topology;
+        config.workers_per_node = setup->workers_per_node;
+        config.io_backend = peer->variant;
+        for (uint32_t i = 0; i < state->node_count; i++)
+            (void)numaperf_nodemask_add(&config.nodes, state->nodes[i]); /* ids of a topology */
+        rc = numaperf_rt_start(&config, &state->rt);
+    }
+    if (rc < 0) {
+        numaperf_peer_stop(state);
+        return rc;
+    }
+    *out_state = state;
+    return 0;
+}
+
+static int numaperf_peer_spawn(void *arg, uint32_t lane, numaperf_task_fn fn, void *task_arg)
+{
+    struct numaperf_state *state = arg;
+    return numaperf_rt_spawn(state->rt, state->nodes[lane % state->node_count], fn, task_arg);
+}
+
+static int numaperf_peer_spawn_inside(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg)
+{
+    return numaperf_rt_spawn(numaperf_worker_rt(worker), NUMAPERF_NODE_LOCAL, fn, arg);
+}
+
+const struct bench_peer bench_numaperf = {
+    .name = "numaperf",
+    .variant = NUMAPERF_IO_URING,
+    .start = numaperf_peer_start,
+    .spawn = numaperf_peer_spawn,
+    .spawn_inside = numaperf_peer_spawn_inside,
+    .loop = numaperf_worker_loop,
+    .stop = numaperf_peer_stop,
+};
+
+const struct bench_peer bench_numaperf_epoll = {
+    .name = "numaperf-epoll",
+    .variant = NUMAPERF_IO_EPOLL,
+    .start = numaperf_peer_start,
+    .spawn = numaperf_peer_spawn,
+    .spawn_inside = numaperf_peer_spawn_inside,
+    .loop = numaperf_worker_loop,
+    .stop = numaperf_peer_stop,
+};
+
+int bench_numaperf_layout(struct bench_setup *setup)
+{
+    void *arg = NULL;
+    int rc = numaperf_peer_start(&bench_numaperf_epoll, setup, &arg);
+    if (rc < 0)
+        return rc;
+    struct numaperf_state *state = arg;
+    for (uint32_t i = 0; i < setup->node_count * setup->workers_per_node; i++)
+        setup->cpus[i] = numaperf_worker_cpu(numaperf_rt_worker(state->rt, i));
+    numaperf_peer_stop(state);
+    return 0;
+}
