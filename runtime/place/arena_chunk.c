@@ -127,7 +127,8 @@ static int arena_grow(numaperf_arena_t *arena, uint32_t size_class)
 {
     size_t room = numaperf__arena_room(arena);
     size_t length = arena->chunk_bytes < room ? (size_t)arena->chunk_bytes : room;
-    if (length < sizeof(struct numaperf__span) + 2 * numaperf__size_class_bytes(size_class) &&
+    if (length <
+            sizeof(struct numaperf__span) + 2 * (size_t)numaperf__size_class_bytes(size_class) &&
         length < NUMAPERF__SPAN_BYTES)
         return numaperf__fail(
             -ENOMEM, 0, "arena", "limit_bytes: %" PRIu64 " bytes are mapped of %" PRIu64 " allowed",

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Arenas: sizes, alignment, limits, reuse, frees from other threads, and what a wrong pointer
- * does. Placement itself is tested with regions; here it is only asked of the kernel once more,
- * on every node with memory that this machine has.
+ * Arenas: sizes, alignment, limits, reuse and failures. Placement itself is tested with regions;
+ * here it is only asked of the kernel once more, on every node with memory that this machine has.
  */
 #include "place/arena.h"
 
@@ -15,19 +14,14 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -320,172 +314,6 @@ static void arena_bad_arguments_are_refused_by_name(void **state)
     numaperf_arena_destroy(NULL);
 }
 
-/* ---- other threads ---- */
-
-struct remote_task {
-    numaperf_arena_t *arena;
-    void *chain;
-    int code;
-    void *got;
-};
-
-static void *remote_free_thread(void *arg)
-{
-    struct remote_task *task = arg;
-    arena_empty(task->arena, task->chain);
-    return NULL;
-}
-
-static void *remote_alloc_thread(void *arg)
-{
-    struct remote_task *task = arg;
-    task->got = numaperf_arena_alloc(task->arena, 64, 0);
-    task->code = numaperf_last_error()->code;
-    return NULL;
-}
-
-static void run_thread(void *(*fn)(void *), struct remote_task *task)
-{
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, fn, task), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-}
-
-static void arena_blocks_freed_by_another_thread_come_back_before_it_grows(void **state)
-{
-    (void)state;
-    numaperf_arena_t *arena = arena_make(256 * 1024, 512 * 1024);
-    for (int round = 0; round < 5; round++) {
-        struct remote_task task = {.arena = arena};
-        size_t count = arena_fill(arena, 200, &task.chain);
-        run_thread(remote_free_thread, &task);
-        void *block = numaperf_arena_alloc(arena, 200, 0);
-        assert_non_null(block);
-        numaperf_arena_free(arena, block);
-        void *chain = NULL;
-        assert_int_equal(arena_fill(arena, 200, &chain), count);
-        arena_empty(arena, chain);
-    }
-    numaperf_arena_stats_t stats = arena_look(arena);
-    assert_int_equal(stats.used_bytes, 0);
-    assert_true(stats.remote_free_count > 5 * 2000);
-    assert_int_equal(stats.alloc_count, stats.free_count);
-    numaperf__arena_validate(arena);
-    numaperf_arena_destroy(arena);
-}
-
-static void arena_large_block_freed_by_another_thread_is_unmapped_by_the_owner(void **state)
-{
-    (void)state;
-    numaperf_arena_t *arena = arena_make(0, 0);
-    struct remote_task task = {.arena = arena, .chain = numaperf_arena_alloc(arena, MIB, 4096)};
-    assert_non_null(task.chain);
-    *(void **)task.chain = NULL;
-    uint64_t mapped = arena_look(arena).mapped_bytes;
-    run_thread(remote_free_thread, &task);
-    numaperf_arena_stats_t stats = arena_look(arena);
-    assert_int_equal(stats.used_bytes, 0);
-    assert_int_equal(stats.remote_free_count, 1);
-    assert_true(stats.mapped_bytes + MIB <= mapped);
-    numaperf_arena_destroy(arena);
-}
-
-static void arena_refuses_to_allocate_for_a_thread_that_does_not_own_it(void **state)
-{
-    (void)state;
-    numaperf_arena_t *arena = arena_make(0, 0);
-    assert_non_null(numaperf_arena_alloc(arena, 64, 0));
-    struct remote_task task = {.arena = arena, .got = arena};
-    run_thread(remote_alloc_thread, &task);
-    assert_null(task.got);
-    assert_int_equal(task.code, -EBUSY);
-    assert_int_equal(arena_look(arena).fail_count, 1);
-    numaperf_arena_destroy(arena);
-
-    arena = arena_make(0, 0); /* made here, owned there: main now only frees */
-    task = (struct remote_task){.arena = arena};
-    run_thread(remote_alloc_thread, &task);
-    assert_non_null(task.got);
-    assert_null(numaperf_arena_alloc(arena, 64, 0));
-    numaperf_arena_free(arena, task.got);
-    assert_int_equal(arena_look(arena).free_count, 0); /* until its owner takes it in */
-    numaperf_arena_destroy(arena);
-}
-
-/* ---- wrong pointers: the process must die, in a child ---- */
-
-static void expect_abort(void (*fn)(numaperf_arena_t *arena))
-{
-    (void)fflush(NULL);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        const struct rlimit none = {0, 0};
-        (void)setrlimit(RLIMIT_CORE, &none);
-        (void)signal(SIGABRT, SIG_DFL); /* the test framework catches it */
-        (void)freopen("/dev/null", "w", stderr);
-        fn(arena_make(0, 0));
-        _exit(0);
-    }
-    int status = 0;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_true(WIFSIGNALED(status));
-    assert_int_equal(WTERMSIG(status), SIGABRT);
-}
-
-static void free_twice(numaperf_arena_t *arena)
-{
-    void *block = numaperf_arena_alloc(arena, 64, 0);
-    numaperf_arena_free(arena, block);
-    numaperf_arena_free(arena, block);
-}
-
-static void free_inside(numaperf_arena_t *arena)
-{
-    char *block = numaperf_arena_alloc(arena, 64, 0);
-    numaperf_arena_free(arena, block + 16);
-}
-
-static void free_never_handed_out(numaperf_arena_t *arena)
-{
-    char *block = numaperf_arena_alloc(arena, 64, 0);
-    numaperf_arena_free(arena, block + 128);
-}
-
-static void free_of_another_arena(numaperf_arena_t *arena)
-{
-    numaperf_arena_t *other = arena_make(0, 0);
-    numaperf_arena_free(arena, numaperf_arena_alloc(other, 64, 0));
-}
-
-static void *free_twice_thread(void *arg)
-{
-    struct remote_task *task = arg;
-    numaperf_arena_free(task->arena, task->got);
-    return NULL;
-}
-
-static void free_twice_remotely(numaperf_arena_t *arena)
-{
-    struct remote_task task = {.arena = arena, .got = numaperf_arena_alloc(arena, 64, 0)};
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, free_twice_thread, &task) != 0)
-        _exit(1);
-    (void)pthread_join(thread, NULL);
-    numaperf_arena_free(arena, task.got);
-    (void)arena_look(arena);
-}
-
-static void arena_wrong_and_double_frees_are_caught(void **state)
-{
-    (void)state;
-    expect_abort(free_twice);
-    expect_abort(free_inside);
-    expect_abort(free_never_handed_out);
-    expect_abort(free_of_another_arena);
-    expect_abort(free_twice_remotely);
-}
-
 /* ---- failures and placement ---- */
 
 static void arena_creation_that_fails_leaves_no_mapping(void **state)
@@ -635,10 +463,6 @@ int main(void)
         cmocka_unit_test(arena_at_its_limit_says_so_and_memory_is_reusable_by_other_sizes),
         cmocka_unit_test(arena_with_a_small_limit_still_works),
         cmocka_unit_test(arena_bad_arguments_are_refused_by_name),
-        cmocka_unit_test(arena_blocks_freed_by_another_thread_come_back_before_it_grows),
-        cmocka_unit_test(arena_large_block_freed_by_another_thread_is_unmapped_by_the_owner),
-        cmocka_unit_test(arena_refuses_to_allocate_for_a_thread_that_does_not_own_it),
-        cmocka_unit_test(arena_wrong_and_double_frees_are_caught),
         cmocka_unit_test(arena_creation_that_fails_leaves_no_mapping),
         cmocka_unit_test(arena_growth_that_fails_returns_null_and_leaves_the_arena_usable),
         cmocka_unit_test(arena_of_a_foreign_topology_is_unplaced_in_soft_and_refused_in_hard_mode),

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Too little memory: on the machine, on a node, in a cgroup. It must be an error with a name or a
+ * reported downgrade, and this process must live to say so.
+ */
+#include "place/headroom.h"
+
+#include "support/region_case.h"
+
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+static void region_longer_than_the_machine_is_refused(void **state)
+{
+    (void)state;
+    uint64_t length = view_value("/proc/meminfo", "MemTotal") * KIB + 64 * MIB;
+    int node = numaperf_nodemask_next(&usable, -1);
+    char name[48];
+    (void)snprintf(name, sizeof(name), "node %d: too little memory", node);
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, length);
+    expect_refused(&config, NUMAPERF_E_HARD_MODE, name);
+    assert_int_equal(numaperf_last_error()->sys_errno, ENOMEM);
+    config.mode = NUMAPERF_MODE_SOFT;
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
+    expect_refused(&config, -ENOMEM, "too little memory");
+}
+
+static uint64_t node_room(int node)
+{
+    return view_node_bytes(node, " MemFree:") + view_node_bytes(node, " Active(file):") +
+           view_node_bytes(node, " Inactive(file):") + view_node_bytes(node, " SReclaimable:");
+}
+
+static void region_hard_refused_names_the_full_node_and_soft_falls_over(void **state)
+{
+    (void)state;
+    int other = numaperf_nodemask_next(&usable, -1);
+    int node = numaperf_nodemask_next(&usable, other);
+    if (node < 0 || view_node_bytes(node, " MemTotal:") > 1024 * MIB) {
+        print_message("skipped: needs two usable nodes of at most 1 GiB\n");
+        skip();
+    }
+    /* First what the files say is there, which watermarks make too much; then more than that. */
+    char name[48];
+    (void)snprintf(name, sizeof(name), "node %d: too little memory", node);
+    for (int i = 0; i < 2; i++) {
+        uint64_t length = node_room(node) / page_size() * page_size();
+        length += i == 0 ? 0 : 24 * MIB;
+        if (length + 64 * MIB > node_room(node) + node_room(other)) {
+            print_message("skipped: the other node is too small\n");
+            skip();
+        }
+        numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, length);
+        expect_refused(&config, NUMAPERF_E_HARD_MODE, name);
+        config.mode = NUMAPERF_MODE_SOFT;
+        config.prefault = NUMAPERF_PREFAULT_TOUCH;
+        numaperf_region_t *region = make(&config);
+        assert_level(region, NUMAPERF_ENFORCE_BEST_EFFORT);
+        assert_non_null(strstr(numaperf_region_enforcement(region)->reason, name));
+        memset(numaperf_region_data(region), 1, numaperf_region_length(region));
+        static numaperf_placement_t placement;
+        placement.size = sizeof(placement);
+        assert_int_equal(numaperf_region_audit(region, &placement), 0);
+        assert_true(placement.on_node[node] > placement.pages / 2);
+        assert_true(placement.on_node[node] < placement.pages);
+        numaperf_region_destroy(region);
+    }
+    /* Nothing populated: not bound either, so that a touch spills instead of killing. */
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_SOFT, node_room(node) + 24 * MIB);
+    numaperf_region_t *region = make(&config);
+    assert_level(region, NUMAPERF_ENFORCE_BEST_EFFORT);
+    memset(numaperf_region_data(region), 1, numaperf_region_length(region));
+    numaperf_region_destroy(region);
+}
+
+/* Put this process into a fresh cgroup with a limit, v2 or v1; false when that is not possible. */
+static bool enter_limited_cgroup(const char *directory, const char *limit_file)
+{
+    char path[256];
+    (void)snprintf(path, sizeof(path), "%s/../cgroup.procs", directory);
+    if (access(path, W_OK) < 0 && (mkdir(directory, 0755) < 0 || access(path, W_OK) < 0)) {
+        (void)rmdir(directory); /* no cgroup file system here */
+        return false;
+    }
+    if (mkdir(directory, 0755) < 0 && errno != EEXIST)
+        return false;
+    (void)snprintf(path, sizeof(path), "%s/%s", directory, limit_file);
+    FILE *file = fopen(path, "r+e");
+    if (file == NULL)
+        return false;
+    bool done = fputs("67108864", file) >= 0;
+    done = fclose(file) == 0 && done;
+    (void)snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
+    file = done ? fopen(path, "r+e") : NULL;
+    if (file == NULL)
+        return false;
+    done = fprintf(file, "%d", getpid()) > 0;
+    return fclose(file) == 0 && done;
+}
+
+/* In a child: 0 as it should be, 77 no cgroup can be made, else what went wrong. */
+static int limited_child(const char *directory, const char *limit_file)
+{
+    if (!enter_limited_cgroup(directory, limit_file))
+        return 77;
+    int node = numaperf_nodemask_next(&usable, -1);
+    numaperf_region_t *region = NULL;
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, 96 * MIB);
+    if (numaperf_region_create(&config, &region) != NUMAPERF_E_HARD_MODE)
+        return 1;
+    if (strstr(numaperf_last_error()->reason, "cgroup") == NULL)
+        return 2;
+    config.mode = NUMAPERF_MODE_SOFT;
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
+    if (numaperf_region_create(&config, &region) != -ENOMEM)
+        return 3;
+    config.length = 16 * MIB; /* fits */
+    if (numaperf_region_create(&config, &region) != 0)
+        return 4;
+    return numaperf_is_strict(numaperf_region_enforcement(region)) ? 0 : 5;
+}
+
+static void limited_case(const char *directory, const char *limit_file)
+{
+    (void)fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(limited_child(directory, limit_file));
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    (void)rmdir(directory);
+    assert_true(WIFEXITED(status)); /* else the out-of-memory killer got it */
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: no cgroup can be made at %s\n", directory);
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v2(void **state)
+{
+    (void)state;
+    limited_case("/sys/fs/cgroup/numaperf-test", "memory.max");
+}
+
+static void region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v1(void **state)
+{
+    (void)state;
+    limited_case("/sys/fs/cgroup/memory/numaperf-test", "memory.limit_in_bytes");
+}
+
+static void headroom_answers_are_plausible(void **state)
+{
+    (void)state;
+    int node = numaperf_nodemask_next(&usable, -1);
+    uint64_t room = numaperf__headroom_node(node);
+    assert_true(room > MIB);
+    assert_true(room <= view_node_bytes(node, " MemTotal:"));
+    assert_true(numaperf__headroom_nodes(&usable) >= room);
+    assert_true(numaperf__headroom_reserve() < view_value("/proc/meminfo", "MemTotal") * KIB / 2);
+    assert_int_equal(numaperf__headroom_node(1023), UINT64_MAX); /* no answer is not "full" */
+    assert_true(numaperf__headroom_cgroup() > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(headroom_answers_are_plausible),
+        cmocka_unit_test(region_longer_than_the_machine_is_refused),
+        cmocka_unit_test(region_hard_refused_names_the_full_node_and_soft_falls_over),
+        cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v2),
+        cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v1),
+    };
+    view_nodes(&with_memory, &usable);
+    cmocka_set_test_filter(getenv("NUMAPERF_TEST"));
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
