@@ -137,6 +137,7 @@ static int arena_grow(numaperf_arena_t *arena, uint32_t size_class)
     int rc = numaperf__chunk_map(&arena->region_config, arena->unplaced_reason, length, &chunk);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(chunk != NULL);
     NUMAPERF_ASSERT(arena->fresh == NULL);
     numaperf__arena_add_chunk(arena, chunk);
     arena->fresh = chunk;
