@@ -5,14 +5,14 @@
  * anyway. A multishot poll there would stall or spin. A referenced async handle keeps the loop
  * alive, else uv_run() would do nothing.
  *
- *   turn: flush -> reap -> uv_run(NOWAIT) when the poll fired, a timer is due, or a handle was
- *         started since libuv last looked
+ *   turn: flush -> reap -> uv_run(NOWAIT) when the poll fired, a timer is due, a handle was
+ *         started since libuv last looked, or prepare handles have not run since the last wait
  *   wait: arm poll and wake -> submit and wait
  *
  * libuv registers a descriptor with epoll only inside uv_run(): handles started by a task, or by
  * the last callbacks of a run, sit in loop->watcher_queue. A sleep with that queue filled would
- * miss their events, and no public function tells; so its emptiness is read from the public struct
- * (feature-checked by the build, and by test_loop).
+ * miss their events, and no public function tells; so its emptiness is read from the public struct.
+ * The same with prepare handles, which are to run before a wait. test_loop checks both readings.
  *
  * Thread rule: a hosted loop belongs to the thread that made it. Its wake is not its own, since
  * wakers may outlive it.
@@ -105,13 +105,29 @@ free_loop:
 
 /* ---- operate ---- */
 
-/* Whether handles were started that libuv has not yet shown to epoll; see the file comment. */
-static bool hosted_has_unregistered(const uv_loop_t *uv)
+/* First of a libuv queue, whose head is two pointers in every release; NULL when it is empty. */
+static const void *hosted_queue_first(const void *head)
 {
-    const void *head = (const void *)&uv->watcher_queue;
     const void *first = NULL;
     memcpy(&first, head, sizeof(first));
-    return first != head;
+    return first != head ? first : NULL;
+}
+
+/* Whether libuv has work that neither its descriptor nor its timeout tells. */
+static bool hosted_has_hidden_work(const numaperf_loop_t *loop)
+{
+    const void *prepare = hosted_queue_first(&loop->uv->prepare_handles);
+    return hosted_queue_first(&loop->uv->watcher_queue) != NULL ||
+           (prepare != NULL && prepare != loop->prepared);
+}
+
+static void hosted_run_uv(numaperf_loop_t *loop)
+{
+    /* New ones go to the front: the same first before and after means that all have run. */
+    const void *prepare = hosted_queue_first(&loop->uv->prepare_handles);
+    loop->uv_due = false;
+    (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* it is alive by our own handle, always */
+    loop->prepared = prepare == hosted_queue_first(&loop->uv->prepare_handles) ? prepare : NULL;
 }
 
 static void hosted_arm(numaperf_loop_t *loop, struct numaperf__op *op)
@@ -136,9 +152,8 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
     uv_update_time(loop->uv);
     if (loop->ring == NULL && uv_hrtime() - loop->polled_ns >= HOSTED_POLL_NS)
         loop->uv_due = true;
-    if (loop->uv_due || hosted_has_unregistered(loop->uv) || uv_backend_timeout(loop->uv) == 0) {
-        loop->uv_due = false;
-        (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* it is alive by our own handle, always */
+    if (loop->uv_due || hosted_has_hidden_work(loop) || uv_backend_timeout(loop->uv) == 0) {
+        hosted_run_uv(loop);
         /* Armed now, not only before a wait: a worker that is never idle has I/O, too. */
         if (loop->ring != NULL)
             hosted_arm(loop, &loop->poll_op);
@@ -168,7 +183,7 @@ bool numaperf__loop_ready(const numaperf_loop_t *loop)
 
 uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)
 {
-    if (loop->uv_due || hosted_has_unregistered(loop->uv))
+    if (loop->uv_due || hosted_has_hidden_work(loop))
         return 0;
     uv_update_time(loop->uv);
     int timeout_ms = uv_backend_timeout(loop->uv);
@@ -195,6 +210,7 @@ void numaperf__loop_wait(numaperf_loop_t *loop, uint64_t timeout_ns)
 {
     NUMAPERF_ASSERT_HOT(loop->hosted);
 
+    loop->prepared = NULL;
     if (loop->ring == NULL) {
         hosted_wait_poll(loop, timeout_ns);
         return;

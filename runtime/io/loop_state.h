@@ -25,10 +25,11 @@ struct numaperf_loop {
     const struct numaperf__wake *wake;
     struct numaperf__op poll_op; /* on uv_backend_fd() */
     struct numaperf__op wake_op;
-    uint64_t wake_count; /* what wake_op reads */
-    bool uv_due;         /* libuv's descriptor was ready */
-    uint64_t polled_ns;  /* on epoll: when libuv last looked */
-    uint64_t tick_ns;    /* coarse clock when tasks last had libuv's time refreshed */
+    uint64_t wake_count;  /* what wake_op reads */
+    bool uv_due;          /* libuv's descriptor was ready */
+    const void *prepared; /* first prepare handle of those that have run since the last wait */
+    uint64_t polled_ns;   /* on epoll: when libuv last looked */
+    uint64_t tick_ns;     /* coarse clock when tasks last had libuv's time refreshed */
 
     /* User-run. */
     uv_prepare_t submit;
