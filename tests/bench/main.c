@@ -53,9 +53,8 @@ static bool main_is_wanted(const struct main_options *options, const struct benc
 
 static bool main_parse(int argc, char **argv, struct main_options *out)
 {
-    *out = (struct main_options){.rounds = MAIN_ROUNDS_DEFAULT};
-    int i = 1;
-    for (; i < argc && strncmp(argv[i], "--", 2) == 0; i++) {
+    *out = (struct main_options){.rounds = MAIN_ROUNDS_DEFAULT, .names = argv};
+    for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--smoke") == 0) {
             out->smoke = true;
@@ -68,12 +67,12 @@ static bool main_parse(int argc, char **argv, struct main_options *out)
             if (rounds < 1 || rounds > MAIN_ROUNDS_MAX)
                 return false;
             out->rounds = (uint32_t)rounds;
+        } else if (argv[i][0] != '-') {
+            out->names[out->name_count++] = argv[i]; /* its own place or one before it */
         } else {
             return false;
         }
     }
-    out->names = argv + i;
-    out->name_count = argc - i;
     for (int k = 0; k < out->name_count; k++) {
         if (!main_is_known(out->names[k])) {
             (void)fprintf(stderr, "%s: no such workload or case; see --list\n", out->names[k]);
