@@ -32,12 +32,14 @@ struct note {
 };
 
 static struct note notes[NOTES_MAX];
-static atomic_int notes_count;
+static atomic_int notes_order;
+static atomic_int notes_count; /* added to last, so that what a note says is seen */
 
 static void notes_clear(void)
 {
     for (int i = 0; i < NOTES_MAX; i++)
         notes[i] = (struct note){.order = -1};
+    atomic_store(&notes_order, 0);
     atomic_store(&notes_count, 0);
 }
 
@@ -50,7 +52,8 @@ static void note_task(numaperf_worker_t *worker, void *arg)
     note->worker = numaperf_worker_index(worker);
     note->cpu_node = numaperf_topology_node_of_cpu(numaperf_rt_topology(numaperf_worker_rt(worker)),
                                                    sched_getcpu());
-    note->order = atomic_fetch_add(&notes_count, 1);
+    note->order = atomic_fetch_add(&notes_order, 1);
+    (void)atomic_fetch_add(&notes_count, 1);
 }
 
 static struct runtime_box box_with(uint32_t workers_per_node, uint32_t policy)
