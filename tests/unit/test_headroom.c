@@ -40,37 +40,57 @@ static void region_hard_refused_names_the_full_node_and_soft_falls_over(void **s
         print_message("skipped: needs two usable nodes of at most 1 GiB\n");
         skip();
     }
-    /* First what the files say is there, which watermarks make too much; then more than that. */
     char name[48];
     (void)snprintf(name, sizeof(name), "node %d: too little memory", node);
-    for (int i = 0; i < 2; i++) {
-        uint64_t length = node_room(node) / page_size() * page_size();
-        length += i == 0 ? 0 : 24 * MIB;
-        if (length + 64 * MIB > node_room(node) + node_room(other)) {
-            print_message("skipped: the other node is too small\n");
-            skip();
-        }
-        numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, length);
-        expect_refused(&config, NUMAPERF_E_HARD_MODE, name);
-        config.mode = NUMAPERF_MODE_SOFT;
-        config.prefault = NUMAPERF_PREFAULT_TOUCH;
-        numaperf_region_t *region = make(&config);
-        assert_level(region, NUMAPERF_ENFORCE_BEST_EFFORT);
-        assert_non_null(strstr(numaperf_region_enforcement(region)->reason, name));
-        memset(numaperf_region_data(region), 1, numaperf_region_length(region));
-        static numaperf_placement_t placement;
-        placement.size = sizeof(placement);
-        assert_int_equal(numaperf_region_audit(region, &placement), 0);
-        assert_true(placement.on_node[node] > placement.pages / 2);
-        assert_true(placement.on_node[node] < placement.pages);
-        numaperf_region_destroy(region);
+    uint64_t length = (node_room(node) + 24 * MIB) / page_size() * page_size();
+    if (length + 64 * MIB > node_room(node) + node_room(other)) {
+        print_message("skipped: the other node is too small\n");
+        skip();
     }
-    /* Nothing populated: not bound either, so that a touch spills instead of killing. */
-    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_SOFT, node_room(node) + 24 * MIB);
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, length);
+    expect_refused(&config, NUMAPERF_E_HARD_MODE, name);
+    config.mode = NUMAPERF_MODE_SOFT;
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
     numaperf_region_t *region = make(&config);
+    assert_level(region, NUMAPERF_ENFORCE_BEST_EFFORT);
+    assert_non_null(strstr(numaperf_region_enforcement(region)->reason, name));
+    memset(numaperf_region_data(region), 1, numaperf_region_length(region));
+    static numaperf_placement_t placement;
+    placement.size = sizeof(placement);
+    assert_int_equal(numaperf_region_audit(region, &placement), 0);
+    assert_true(placement.on_node[node] > placement.pages / 2);
+    assert_true(placement.on_node[node] < placement.pages);
+    numaperf_region_destroy(region);
+
+    /* Nothing populated: not bound either, so that a touch spills instead of killing. */
+    config = bind_to(node, NUMAPERF_MODE_SOFT, node_room(node) + 24 * MIB);
+    region = make(&config);
     assert_level(region, NUMAPERF_ENFORCE_BEST_EFFORT);
     memset(numaperf_region_data(region), 1, numaperf_region_length(region));
     numaperf_region_destroy(region);
+}
+
+/* As much as the files say is there: whether it fits is the kernel's affair, a lie is not. */
+static void region_that_just_fills_a_node_is_all_there_or_refused(void **state)
+{
+    (void)state;
+    int other = numaperf_nodemask_next(&usable, -1);
+    int node = numaperf_nodemask_next(&usable, other);
+    if (node < 0 || view_node_bytes(node, " MemTotal:") > 1024 * MIB) {
+        print_message("skipped: needs two usable nodes of at most 1 GiB\n");
+        skip();
+    }
+    uint64_t length = (node_room(node) - MIB) / page_size() * page_size();
+    numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, length);
+    numaperf_region_t *region = NULL;
+    int rc = numaperf_region_create(&config, &region);
+    if (rc == 0) {
+        assert_all_on(region, node);
+        numaperf_region_destroy(region);
+        return;
+    }
+    assert_int_equal(rc, NUMAPERF_E_HARD_MODE);
+    assert_non_null(strstr(numaperf_last_error()->reason, "too little memory"));
 }
 
 /* Put this process into a fresh cgroup with a limit, v2 or v1; false when that is not possible. */
@@ -169,6 +189,7 @@ int main(void)
         cmocka_unit_test(headroom_answers_are_plausible),
         cmocka_unit_test(region_longer_than_the_machine_is_refused),
         cmocka_unit_test(region_hard_refused_names_the_full_node_and_soft_falls_over),
+        cmocka_unit_test(region_that_just_fills_a_node_is_all_there_or_refused),
         cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v2),
         cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v1),
     };
