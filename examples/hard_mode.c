@@ -32,6 +32,7 @@ int main(void)
     const char *missing[MISSING_MAX];
     size_t count = numaperf_capabilities_missing_for_hard_mode(&caps, missing, MISSING_MAX);
     bool hard = count == 0;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs yet */
     if (!hard && getenv("REQUIRE_HARD_MODE") != NULL) {
         fprintf(stderr, "hard mode is required and not possible here; missing:\n");
         for (size_t i = 0; i < count && i < MISSING_MAX; i++)

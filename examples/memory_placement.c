@@ -45,12 +45,12 @@ static int place(int node, uint32_t prefault)
         return fail("create");
 
     char what[64];
-    snprintf(what, sizeof(what), "node %d, %s", node,
-             prefault == NUMAPERF_PREFAULT_NONE ? "untouched" : "prefaulted");
+    (void)snprintf(what, sizeof(what), "node %d, %s", node,
+                   prefault == NUMAPERF_PREFAULT_NONE ? "untouched" : "prefaulted");
     int code = show(what, region);
     if (code == EXIT_SUCCESS && prefault == NUMAPERF_PREFAULT_NONE) {
         memset(numaperf_region_data(region), 1, numaperf_region_length(region) / 2);
-        snprintf(what, sizeof(what), "node %d, first half touched", node);
+        (void)snprintf(what, sizeof(what), "node %d, first half touched", node);
         code = show(what, region);
     }
     numaperf_region_destroy(region);

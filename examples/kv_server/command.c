@@ -108,7 +108,7 @@ static bool answer_config(struct kv_worker *worker, const struct request *reques
                                    settings[s][0], strlen(settings[s][1]), settings[s][1]);
         found++;
     }
-    output_number(output, '*', 2 * found);
+    output_number(output, '*', (int64_t)found * 2);
     output_text(output, text);
     return true;
 }
@@ -213,14 +213,15 @@ static void answer_fault(const struct request *request, struct output *output)
     switch (request->fault) {
     case FAULT_UNKNOWN: {
         int length = request->args[0].length > 64 ? 64 : (int)request->args[0].length;
-        snprintf(text, sizeof(text), "ERR unknown command '%.*s'", length, request->args[0].data);
+        (void)snprintf(text, sizeof(text), "ERR unknown command '%.*s'", length,
+                       request->args[0].data);
         break;
     }
     case FAULT_ARITY:
-        snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", name);
+        (void)snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", name);
         break;
     default:
-        snprintf(text, sizeof(text), "%s", request->error);
+        (void)snprintf(text, sizeof(text), "%s", request->error);
         break;
     }
     output_error(output, text);

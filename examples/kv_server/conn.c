@@ -325,21 +325,28 @@ static void conn_read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *
 
 /* ---- output ---- */
 
+/* There was no memory for an answer; true: it is an error now, false: it waits or is no more. */
+static bool conn_answer_without_memory(struct conn *conn)
+{
+    if (conn->output.length > 0 || conn->writing)
+        return false; /* memory comes back when that has gone out */
+    if (!output_reserve(&conn->output, OUTPUT_SHORT)) {
+        conn_close(conn);
+        return false;
+    }
+    output_error(&conn->output, "OOM no memory for this answer");
+    return true;
+}
+
 /* Writes the answers that are ready and next in order; true: there was at least one. */
 static bool conn_answer(struct conn *conn)
 {
     bool any = false;
     while (conn->first != NULL && conn->first->ops_left == 0 &&
            conn->output.length < KV_PENDING_BYTES_MAX) {
-        if (!command_answer(conn->worker, conn->first, &conn->output)) {
-            if (conn->output.length > 0 || conn->writing)
-                return any; /* memory comes back when that has gone out */
-            if (!output_reserve(&conn->output, OUTPUT_SHORT)) {
-                conn_close(conn);
-                return any;
-            }
-            output_error(&conn->output, "OOM no memory for this answer");
-        }
+        if (!command_answer(conn->worker, conn->first, &conn->output) &&
+            !conn_answer_without_memory(conn))
+            break;
         conn_pop(conn);
         any = true;
     }

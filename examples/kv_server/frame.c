@@ -27,7 +27,7 @@ void frame_reset(struct frame *frame)
 
 static enum frame_result frame_fail(struct frame *frame, const char *error)
 {
-    snprintf(frame->error, sizeof(frame->error), "%s", error);
+    (void)snprintf(frame->error, sizeof(frame->error), "%s", error);
     return FRAME_ERROR;
 }
 
@@ -86,12 +86,19 @@ static enum frame_result frame_count(struct frame *frame, const char *data, size
     return FRAME_COMMAND;
 }
 
+static char printable(char c)
+{
+    if (c < ' ' || c > '~')
+        return '?';
+    return c;
+}
+
 static enum frame_result frame_size(struct frame *frame, const char *data, size_t length)
 {
     char type = data[frame->position];
     if (type != '$') {
-        char shown = type >= ' ' && type <= '~' ? type : '?';
-        snprintf(frame->error, sizeof(frame->error), "expected '$', got '%c'", shown);
+        const char shown[2] = {printable(type), '\0'};
+        (void)snprintf(frame->error, sizeof(frame->error), "expected '$', got '%s'", shown);
         return FRAME_ERROR;
     }
     int32_t size = 0;

@@ -3,19 +3,23 @@
 #ifndef EXAMPLES_KV_LIMITS_H
 #define EXAMPLES_KV_LIMITS_H
 
-#define KV_BULK_MAX (512u * 1024)       /* bytes of one argument */
-#define KV_ARGS_MAX 4096u               /* arguments of one command */
-#define KV_COMMAND_MAX (1024u * 1024)   /* bytes of one command as it is on the wire */
-#define KV_INLINE_MAX (16u * 1024)      /* bytes of a command given as a plain line */
-#define KV_REPLY_MAX (8u * 1024 * 1024) /* bytes of one answer */
+#include <stddef.h>
+
+#define KV_BULK_MAX ((size_t)512 * 1024)       /* bytes of one argument */
+#define KV_ARGS_MAX 4096u                      /* arguments of one command */
+#define KV_COMMAND_MAX ((size_t)1024 * 1024)   /* bytes of one command as it is on the wire */
+#define KV_INLINE_MAX ((size_t)16 * 1024)      /* bytes of a command given as a plain line */
+#define KV_REPLY_MAX ((size_t)8 * 1024 * 1024) /* bytes of one answer */
 
 /* A connection with more than this unanswered is not read until answers have gone out. */
-#define KV_UNANSWERED_MAX 1024u              /* commands */
-#define KV_PENDING_BYTES_MAX (1024u * 1024u) /* commands, values found and answers together */
+#define KV_UNANSWERED_MAX 1024u                    /* commands */
+#define KV_PENDING_BYTES_MAX ((size_t)1024 * 1024) /* commands, values found and answers together \
+                                                    */
 
-#define KV_INPUT_BYTES (16u * 1024)  /* read buffer of a connection; grows up to KV_COMMAND_MAX */
-#define KV_OUTPUT_BYTES (16u * 1024) /* write buffer; grows up to what an answer needs */
-#define KV_LINGER_MS 1000u           /* after a refused command, before the connection is closed */
-#define KV_LINGER_BYTES (4u * 1024 * 1024) /* most input thrown away meanwhile */
+#define KV_INPUT_BYTES \
+    ((size_t)16 * 1024) /* read buffer of a connection; grows up to KV_COMMAND_MAX */
+#define KV_OUTPUT_BYTES ((size_t)16 * 1024) /* write buffer; grows up to what an answer needs */
+#define KV_LINGER_MS 1000u /* after a refused command, before the connection is closed */
+#define KV_LINGER_BYTES ((size_t)4 * 1024 * 1024) /* most input thrown away meanwhile */
 
 #endif

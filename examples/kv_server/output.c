@@ -72,7 +72,7 @@ void output_nil(struct output *output)
 void output_error(struct output *output, const char *text)
 {
     char line[OUTPUT_SHORT - 4];
-    snprintf(line, sizeof(line), "%s", text);
+    (void)snprintf(line, sizeof(line), "%s", text);
     for (char *c = line; *c != '\0'; c++)
         if (*c < ' ' || *c > '~')
             *c = '?';

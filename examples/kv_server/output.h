@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Room that any answer without a value of the peer's fits in, lengths and line ends included. */
-#define OUTPUT_SHORT 256u
+#define OUTPUT_SHORT ((size_t)256)
 
 struct output {
     numaperf_arena_t *arena;

@@ -152,7 +152,7 @@ struct request *request_error(numaperf_arena_t *arena, const char *prefix, const
     struct request *request = request_create(arena, 0, bytes);
     if (request == NULL)
         return NULL;
-    snprintf(request->text, bytes, "%s%s", prefix, text);
+    (void)snprintf(request->text, bytes, "%s%s", prefix, text);
     request->fault = FAULT_TEXT;
     request->error = request->text;
     return request;

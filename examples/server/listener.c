@@ -18,7 +18,7 @@
 
 static int say(char *why, size_t size, const char *what, const char *name)
 {
-    snprintf(why, size, "%s %s: %s", what, name, strerror(errno));
+    (void)snprintf(why, size, "%s %s: %s", what, name, uv_strerror(-errno));
     return -1;
 }
 
@@ -50,13 +50,13 @@ static void listener_name(struct listener *listener)
     if (listener->address.ss_family == AF_INET6) {
         const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&listener->address;
         inet_ntop(AF_INET6, &six->sin6_addr, host, sizeof(host));
-        snprintf(listener->name, sizeof(listener->name), "[%s]:%u", host,
-                 (unsigned)ntohs(six->sin6_port));
+        (void)snprintf(listener->name, sizeof(listener->name), "[%s]:%u", host,
+                       (unsigned)ntohs(six->sin6_port));
     } else {
         const struct sockaddr_in *four = (const struct sockaddr_in *)&listener->address;
         inet_ntop(AF_INET, &four->sin_addr, host, sizeof(host));
-        snprintf(listener->name, sizeof(listener->name), "%s:%u", host,
-                 (unsigned)ntohs(four->sin_port));
+        (void)snprintf(listener->name, sizeof(listener->name), "%s:%u", host,
+                       (unsigned)ntohs(four->sin_port));
     }
 }
 
@@ -66,11 +66,11 @@ static int listener_resolve(struct listener *listener, const struct server_optio
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
     char port[8];
-    snprintf(port, sizeof(port), "%u", (unsigned)options->port);
+    (void)snprintf(port, sizeof(port), "%u", (unsigned)options->port);
     hints.ai_flags = AI_NUMERICSERV;
     int rc = getaddrinfo(options->host, port, &hints, &found);
     if (rc != 0) {
-        snprintf(why, why_size, "--listen %s: %s", options->host, gai_strerror(rc));
+        (void)snprintf(why, why_size, "--listen %s: %s", options->host, gai_strerror(rc));
         return -1;
     }
     memcpy(&listener->address, found->ai_addr, found->ai_addrlen);
@@ -114,14 +114,14 @@ static int listener_open_unix(struct listener *listener, const char *path, char 
     struct stat old;
     if (lstat(path, &old) == 0) {
         if (!S_ISSOCK(old.st_mode)) {
-            snprintf(why, why_size, "--unix %s: exists and is not a socket", path);
+            (void)snprintf(why, why_size, "--unix %s: exists and is not a socket", path);
             return -1;
         }
         if (unlink(path) != 0)
             return say(why, why_size, "--unix", path);
     }
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
     int fd = socket_bind((const struct sockaddr *)&address, sizeof(address), false);
     if (fd < 0) {
         errno = -fd;
@@ -134,7 +134,7 @@ static int listener_open_unix(struct listener *listener, const char *path, char 
     }
     listener->first_fd = fd;
     listener->unix_path = path;
-    snprintf(listener->name, sizeof(listener->name), "%s", path);
+    (void)snprintf(listener->name, sizeof(listener->name), "%s", path);
     return 0;
 }
 

@@ -200,7 +200,8 @@ static void options_help(const char *program, uint16_t default_port)
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option *option = &option_table[i];
         char left[48];
-        snprintf(left, sizeof(left), "%s %s", option->name, option->value ? option->value : "");
+        (void)snprintf(left, sizeof(left), "%s %s", option->name,
+                       option->value ? option->value : "");
         printf("  %-30s %s\n", left, option->help);
     }
     printf("  %-30s %s\n", "--help", "this text");

@@ -42,8 +42,8 @@ static void server_listener_start_failed(struct server *server, const char *what
 {
     pthread_mutex_lock(&server->why_lock);
     if (server->why[0] == '\0')
-        snprintf(server->why, sizeof(server->why), "%s %s: %s", what, server->listener.name,
-                 code > -4096 ? uv_strerror(code) : numaperf_strerror(code));
+        (void)snprintf(server->why, sizeof(server->why), "%s %s: %s", what, server->listener.name,
+                       code > -4096 ? uv_strerror(code) : numaperf_strerror(code));
     pthread_mutex_unlock(&server->why_lock);
 }
 
@@ -238,7 +238,7 @@ static size_t server_each_worker(struct server *server, numaperf_task_fn fn)
 static size_t server_await_drained(struct server *server, size_t count, unsigned seconds)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_REALTIME, &until); /* has no reason to fail */
     until.tv_sec += (time_t)seconds;
     while (count > 0) {
         if (sem_timedwait(&server->drained, &until) == 0)
@@ -320,7 +320,7 @@ static int server_run(struct server *server, const sigset_t *signals)
         return EXIT_FAILURE;
     }
     printf("%s ready on %s\n", server->app->name, server->listener.name);
-    fflush(stdout);
+    (void)fflush(stdout); /* whoever closed it does not wait for the line */
 
     int number = 0;
     while (sigwait(signals, &number) != 0)
@@ -356,7 +356,7 @@ int server_main(const struct server_app *app, int argc, char **argv)
     sigaddset(&signals, SIGINT);
     /* Blocked before any thread exists, so that none is ever killed by them. */
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write(), not ours */
+    (void)signal(SIGPIPE, SIG_IGN); /* a peer that is gone is an error of write(), not ours */
     sem_init(&server.drained, 0, 0);
 
     int code = server_run(&server, &signals);
