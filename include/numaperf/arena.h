@@ -41,7 +41,8 @@ typedef struct numaperf_arena_config {
         sizeof(numaperf_arena_config_t), 0, 0, 0, 0, 0, 0, 0, 0 \
     }
 
-typedef struct numaperf_arena_stats {
+/* The tag is not _stats: C++ would see the function of that name shadowed. */
+typedef struct numaperf_arena_statistics {
     uint32_t size;              /* bytes of this struct the caller knows; set by _INIT */
     uint32_t chunk_count;       /* regions mapped now */
     uint64_t mapped_bytes;      /* in these regions */

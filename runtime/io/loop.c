@@ -247,6 +247,7 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
     rc = numaperf__loop_alloc(cfg.backend, cfg.ring_entries, cfg.uv_loop, &loop);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(loop != NULL);
     if (loop->ring != NULL) {
         rc = loop_attach(loop);
         if (rc < 0) {

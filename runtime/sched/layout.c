@@ -134,6 +134,7 @@ static int layout_node_workers(numaperf_rt_t *rt, struct numaperf__node *node, i
         return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "start",
                               "node %d has %d usable PUs, %u workers need one each", node->id,
                               cpu_count, node->worker_count);
+    NUMAPERF_ASSERT(cpu_count > 0); /* the node was chosen for having usable PUs */
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct numaperf_worker *worker = &rt->workers[node->first_worker + i];
         worker->rt = rt;
