@@ -18,6 +18,13 @@
 #define SANDBOX_USER 65534
 #define SANDBOX_CALLS_MAX 16
 
+_Noreturn void sandbox_fail(const char *condition, const char *file, int line)
+{
+    (void)fflush(NULL);
+    (void)fprintf(stderr, "%s:%d: not so: %s\n", file, line, condition);
+    _exit(1);
+}
+
 bool sandbox_run(void (*scene)(const void *arg), const void *arg)
 {
     (void)fflush(NULL); /* or the child would write it once more */

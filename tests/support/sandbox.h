@@ -12,13 +12,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                  \
-    do {                                                                                  \
-        if (!(condition)) {                                                               \
-            (void)fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
-            _exit(1);                                                                     \
-        }                                                                                 \
-    } while (0)
+#define CHECK(condition) ((condition) ? (void)0 : sandbox_fail(#condition, __FILE__, __LINE__))
+_Noreturn void sandbox_fail(const char *condition, const char *file, int line);
 
 /* Run it in a child; whether it returned. A scene that hangs is killed after a while. */
 bool sandbox_run(void (*scene)(const void *arg), const void *arg);

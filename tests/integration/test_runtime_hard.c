@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Hard mode: who may have it, what it refuses, and that what it promises is so by the kernel's own
+ * files. Privileges are a process's, so every scene is a child of its own.
+ */
+#include <numaperf/capabilities.h>
+#include <numaperf/error.h>
+#include <numaperf/runtime.h>
+
+#include "support/census.h"
+#include "support/clock.h"
+#include "support/runtimes.h"
+#include "support/sandbox.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CAPABILITY(number) (UINT64_C(1) << (number))
+#define PRIVILEGES (CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_NICE))
+#define PAGES_ASKED 64
+#define BALANCING "/proc/sys/kernel/numa_balancing"
+
+/* ---- what the kernel says ---- */
+
+/* The rest of the line of a task's file that begins with `name`; "" when there is none. */
+static void task_line(int thread_id, const char *file_name, const char *name, char *out,
+                      size_t size)
+{
+    char path[64];
+    char line[4096];
+    out[0] = '\0';
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%d/%s", thread_id, file_name);
+    FILE *file = fopen(path, "re");
+    CHECK(file != NULL);
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (strncmp(line, name, strlen(name)) != 0)
+            continue;
+        const char *value = line + strlen(name);
+        value += strspn(value, ": \t");
+        (void)snprintf(out, size, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    (void)fclose(file);
+}
+
+/* The policy of the first mapping that has none of its own: the thread's. */
+static void thread_policy(int thread_id, char *out, size_t size)
+{
+    char line[4096];
+    task_line(thread_id, "numa_maps", "", line, sizeof(line));
+    const char *word = strchr(line, ' ');
+    CHECK(word != NULL);
+    (void)snprintf(out, size, "%.*s", (int)strcspn(word + 1, " "), word + 1);
+}
+
+/* Pages from `base` up that are on `node`; present ones elsewhere make it fail. */
+static int pages_on(const void *base, size_t length, int node)
+{
+    void *pages[PAGES_ASKED];
+    int status[PAGES_ASKED];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *first = (char *)((uintptr_t)base & ~(page - 1));
+    size_t count = (length + page - 1) / page;
+    int on_node = 0;
+    count = count < PAGES_ASKED ? count : PAGES_ASKED;
+    for (size_t i = 0; i < count; i++)
+        pages[i] = first + i * page;
+    CHECK(syscall(SYS_move_pages, 0, count, pages, NULL, status, 0) == 0);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(status[i] < 0 || status[i] == node);
+        on_node += status[i] == node;
+    }
+    return on_node;
+}
+
+struct inside {
+    atomic_int checked;
+    atomic_int wrong;
+};
+
+static void check_from_inside(numaperf_worker_t *worker, void *arg)
+{
+    struct inside *inside = arg;
+    int node = numaperf_worker_node(worker);
+    unsigned cpu = 0;
+    unsigned cpu_node = 0;
+    volatile char on_stack[3 * 4096];
+    memset((void *)on_stack, 1, sizeof(on_stack));
+    char *block = numaperf_arena_alloc(numaperf_worker_arena(worker), 8 * 4096, 4096);
+    char *plain = malloc(8 * 4096);
+    bool right = block != NULL && plain != NULL &&
+                 syscall(SYS_getcpu, &cpu, &cpu_node, NULL) == 0 &&
+                 (int)cpu == numaperf_worker_cpu(worker) && (int)cpu_node == node;
+    if (right) {
+        memset(plain, 1, 8 * 4096); /* by the thread's policy; its first page may be older */
+        memset(block, 1, 8 * 4096);
+        right = pages_on((const void *)on_stack, sizeof(on_stack), node) >= 3 &&
+                pages_on(block, 8 * 4096, node) == 8;
+    }
+    numaperf_arena_free(numaperf_worker_arena(worker), block);
+    free(plain);
+    (void)atomic_fetch_add(right ? &inside->checked : &inside->wrong, 1);
+}
+
+static void check_part(const numaperf_worker_t *worker, uint32_t part)
+{
+    numaperf_placement_t placement = NUMAPERF_PLACEMENT_INIT;
+    int rc = numaperf_worker_placement(worker, part, &placement);
+    if (part == NUMAPERF_WORKER_RING && numaperf_worker_backend(worker) == NUMAPERF_IO_EPOLL) {
+        CHECK(rc == NUMAPERF_E_UNSUPPORTED);
+        return;
+    }
+    CHECK(rc == 0);
+    CHECK(placement.pages > 0 && placement.absent == 0);
+    CHECK(placement.on_node[numaperf_worker_node(worker)] == placement.pages);
+}
+
+static void check_iowq(const numaperf_rt_t *rt, const numaperf_worker_t *worker)
+{
+    numaperf_cpuset_t node_cpus;
+    CHECK(numaperf_topology_node_cpus(numaperf_rt_topology(rt), numaperf_worker_node(worker),
+                                      &node_cpus) == 0);
+    char wanted[32];
+    char text[256];
+    (void)snprintf(wanted, sizeof(wanted), "iou-wrk-%d", numaperf_worker_thread_id(worker));
+    FILE *list = popen("ls /proc/$PPID/task", "re");
+    CHECK(list != NULL);
+    int id = 0;
+    while (fscanf(list, "%d", &id) == 1) {
+        char path[64];
+        (void)snprintf(path, sizeof(path), "/proc/self/task/%d", id);
+        if (access(path, F_OK) != 0)
+            continue; /* io-wq threads come and go */
+        task_line(id, "comm", "", text, sizeof(text));
+        if (strcmp(text, wanted) != 0)
+            continue;
+        task_line(id, "status", "Cpus_allowed_list", text, sizeof(text));
+        numaperf_cpuset_t allowed;
+        CHECK(numaperf_cpuset_parse(text, &allowed) == 0);
+        numaperf_cpuset_intersect(&allowed, &node_cpus, &node_cpus);
+        CHECK(numaperf_cpuset_equal(&allowed, &node_cpus));
+    }
+    (void)pclose(list);
+}
+
+static void check_worker(const numaperf_rt_t *rt, const numaperf_worker_t *worker)
+{
+    char text[256];
+    char wanted[32];
+    int thread_id = numaperf_worker_thread_id(worker);
+    CHECK(numaperf_is_strict(numaperf_worker_enforcement(worker)));
+
+    task_line(thread_id, "status", "Cpus_allowed_list", text, sizeof(text));
+    (void)snprintf(wanted, sizeof(wanted), "%d", numaperf_worker_cpu(worker));
+    CHECK(strcmp(text, wanted) == 0);
+    thread_policy(thread_id, text, sizeof(text));
+    (void)snprintf(wanted, sizeof(wanted), "prefer:%d", numaperf_worker_node(worker));
+    CHECK(strcmp(text, wanted) == 0);
+    CHECK(numaperf_topology_node_of_cpu(numaperf_rt_topology(rt), numaperf_worker_cpu(worker)) ==
+          numaperf_worker_node(worker));
+    check_part(worker, NUMAPERF_WORKER_ARENA);
+    check_part(worker, NUMAPERF_WORKER_STACK);
+    check_part(worker, NUMAPERF_WORKER_RING);
+    check_iowq(rt, worker);
+}
+
+/* ---- scenes ---- */
+
+struct grant {
+    bool change_user;
+    uint64_t capabilities; /* of the ordinary user */
+    bool waive;
+    uint32_t workers_per_node;
+};
+
+static numaperf_rt_config_t hard_config(const struct grant *grant)
+{
+    if (grant->change_user)
+        sandbox_become_user(grant->capabilities);
+    numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
+    config.mode = NUMAPERF_MODE_HARD;
+    config.flags = grant->waive ? NUMAPERF_RT_WAIVE_PRIVILEGES : 0;
+    config.workers_per_node = grant->workers_per_node;
+    return config;
+}
+
+static void scene_proves_what_it_promises(const void *arg)
+{
+    numaperf_rt_config_t config = hard_config(arg);
+    numaperf_rt_t *rt = NULL;
+    if (numaperf_rt_start(&config, &rt) != 0)
+        (void)fprintf(stderr, "%s: %s\n", numaperf_last_error()->operation,
+                      numaperf_last_error()->reason);
+    CHECK(rt != NULL);
+    numaperf_enforcement_t level;
+    CHECK(numaperf_rt_enforcement(rt, &level) == 0 && numaperf_is_strict(&level));
+    uint32_t count = (uint32_t)numaperf_rt_worker_count(rt, NUMAPERF_NODE_ANY);
+    struct inside inside = {.checked = 0};
+    for (uint32_t i = 0; i < count; i++) {
+        check_worker(rt, numaperf_rt_worker(rt, i));
+        numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+        options.flags = NUMAPERF_SPAWN_HAS_WORKER;
+        options.worker = (int32_t)i;
+        CHECK(numaperf_rt_spawn_with(rt, &options, check_from_inside, &inside) == 0);
+    }
+    CHECK(runtime_reaches(&inside.checked, (int)count));
+    CHECK(atomic_load(&inside.wrong) == 0);
+    /* Still so, after work. */
+    for (uint32_t i = 0; i < count; i++)
+        check_worker(rt, numaperf_rt_worker(rt, i));
+    CHECK(numaperf_rt_violation_count(rt) == 0);
+    numaperf_rt_destroy(rt);
+}
+
+struct refusal {
+    struct grant grant;
+    const char *synthetic; /* NULL: this machine */
+    int code;
+    const char *word;     /* in the reason */
+    const char *not_word; /* or NULL */
+};
+
+static void scene_refuses(const void *arg)
+{
+    const struct refusal *refusal = arg;
+    census_prepare();
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = refusal->grant.workers_per_node;
+    CHECK(runtime_box_open(&box, refusal->synthetic) == 0);
+    runtime_box_close(&box); /* what a first start leaves is not counted */
+    box.config = hard_config(&refusal->grant);
+    struct census before = census_take();
+    int rc = runtime_box_open(&box, refusal->synthetic);
+    const numaperf_error_t *error = numaperf_last_error();
+    if (rc != refusal->code || strstr(error->reason, refusal->word) == NULL)
+        (void)fprintf(stderr, "%d %s: %s\n", rc, error->operation, error->reason);
+    CHECK(rc == refusal->code);
+    CHECK(error->code == rc && error->operation[0] != '\0');
+    CHECK(strstr(error->reason, refusal->word) != NULL);
+    CHECK(refusal->not_word == NULL || strstr(error->reason, refusal->not_word) == NULL);
+    CHECK(census_returns_to(&before));
+
+    /* Soft mode takes the same. */
+    box.config.mode = NUMAPERF_MODE_SOFT;
+    CHECK(runtime_box_open(&box, refusal->synthetic) == 0);
+    atomic_int ran = 0;
+    CHECK(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_count_task, &ran) == 0);
+    CHECK(runtime_reaches(&ran, 1));
+    runtime_box_close(&box);
+}
+
+/* ---- cases ---- */
+
+static bool balancing_is_on(void)
+{
+    FILE *file = fopen(BALANCING, "re");
+    int value = 0;
+    if (file == NULL)
+        return false;
+    if (fscanf(file, "%d", &value) != 1)
+        value = 0;
+    (void)fclose(file);
+    return value != 0;
+}
+
+/* Whether this machine lets anybody place at all; else says why not. */
+static bool machine_can(void)
+{
+    numaperf_capabilities_t caps = NUMAPERF_CAPABILITIES_INIT;
+    assert_int_equal(numaperf_capabilities_detect(&caps), 0);
+    if (caps.probe_mbind == NUMAPERF_PROBE_OK && caps.probe_page_query == NUMAPERF_PROBE_OK &&
+        caps.probe_affinity == NUMAPERF_PROBE_OK &&
+        (caps.probe_io_uring != NUMAPERF_PROBE_OK ||
+         caps.probe_iowq_affinity == NUMAPERF_PROBE_OK) &&
+        !balancing_is_on())
+        return true;
+    char text[2048];
+    (void)numaperf_capabilities_summary(&caps, text, sizeof(text));
+    print_message("skipped: placement is not possible here:\n%s", text);
+    return false;
+}
+
+static bool is_privileged(void)
+{
+    if (geteuid() == 0 && (sandbox_capabilities() & PRIVILEGES) == PRIVILEGES)
+        return true;
+    print_message("skipped: not root with CAP_SYS_ADMIN and CAP_SYS_NICE\n");
+    return false;
+}
+
+static void waived_hard_mode_needs_no_privilege(void **state)
+{
+    (void)state;
+    if (!machine_can())
+        skip();
+    bool is_root = geteuid() == 0;
+    const struct grant all = {.change_user = is_root, .waive = true};
+    assert_true(sandbox_run(scene_proves_what_it_promises, &all));
+    const struct grant one = {.change_user = is_root, .waive = true, .workers_per_node = 1};
+    assert_true(sandbox_run(scene_proves_what_it_promises, &one));
+}
+
+static void root_has_hard_mode(void **state)
+{
+    (void)state;
+    if (!machine_can() || !is_privileged())
+        skip();
+    const struct grant grant = {.change_user = false};
+    assert_true(sandbox_run(scene_proves_what_it_promises, &grant));
+}
+
+static void ordinary_user_with_the_two_capabilities_has_hard_mode(void **state)
+{
+    (void)state;
+    if (!machine_can() || !is_privileged())
+        skip();
+    const struct grant grant = {.change_user = true, .capabilities = PRIVILEGES};
+    assert_true(sandbox_run(scene_proves_what_it_promises, &grant));
+}
+
+static void each_missing_privilege_is_named(void **state)
+{
+    (void)state;
+    if (balancing_is_on() || !is_privileged())
+        skip();
+    const struct refusal refusals[] = {
+        {.grant = {true, CAPABILITY(CAP_SYS_NICE), false, 0},
+         .code = NUMAPERF_E_HARD_MODE,
+         .word = "CAP_SYS_ADMIN",
+         .not_word = "CAP_SYS_NICE"},
+        {.grant = {true, CAPABILITY(CAP_SYS_ADMIN), false, 0},
+         .code = NUMAPERF_E_HARD_MODE,
+         .word = "CAP_SYS_NICE",
+         .not_word = "CAP_SYS_ADMIN"},
+        {.grant = {true, 0, false, 0}, .code = NUMAPERF_E_HARD_MODE, .word = "CAP_SYS_"},
+    };
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+        assert_true(sandbox_run(scene_refuses, &refusals[i]));
+}
+
+static void what_cannot_be_proven_is_refused(void **state)
+{
+    (void)state;
+    if (balancing_is_on()) {
+        print_message("skipped: NUMA balancing is on\n");
+        skip();
+    }
+    const struct refusal refusals[] = {
+        {.grant = {.waive = true},
+         .synthetic = "numa:2 pu:1",
+         .code = NUMAPERF_E_HARD_MODE,
+         .word = "not this machine"},
+        {.grant = {.waive = true, .workers_per_node = 500},
+         .code = NUMAPERF_E_HARD_MODE,
+         .word = "500 workers"},
+    };
+    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+        assert_true(sandbox_run(scene_refuses, &refusals[i]));
+}
+
+static bool set_balancing(const char *value)
+{
+    FILE *file = fopen(BALANCING, "we");
+    if (file == NULL)
+        return false;
+    bool is_written = fputs(value, file) >= 0;
+    return fclose(file) == 0 && is_written;
+}
+
+static void numa_balancing_is_refused_waived_or_not(void **state)
+{
+    (void)state;
+    bool was_on = balancing_is_on();
+    if (!was_on && (!test_is_guest() || geteuid() != 0)) {
+        print_message("skipped: NUMA balancing is off, and only a guest's root switches it on\n");
+        skip();
+    }
+    if (!was_on && !set_balancing("1")) {
+        print_message("skipped: this kernel has no NUMA balancing\n");
+        skip();
+    }
+    const struct refusal refusal = {
+        .grant = {.waive = true}, .code = NUMAPERF_E_HARD_MODE, .word = "numa_balancing"};
+    bool is_refused = sandbox_run(scene_refuses, &refusal);
+    if (!was_on)
+        assert_true(set_balancing("0"));
+    assert_true(is_refused);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(waived_hard_mode_needs_no_privilege),
+        cmocka_unit_test(root_has_hard_mode),
+        cmocka_unit_test(ordinary_user_with_the_two_capabilities_has_hard_mode),
+        cmocka_unit_test(each_missing_privilege_is_named),
+        cmocka_unit_test(what_cannot_be_proven_is_refused),
+        cmocka_unit_test(numa_balancing_is_refused_waived_or_not),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/* Idle costs nothing: two workers get at most 1 ms of CPU in 3 s, whatever they have open. */
+#include <numaperf/runtime.h>
+
+#include "support/clock.h"
+#include "support/runtimes.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <time.h>
+
+#include <cmocka.h>
+#include <uv.h>
+
+#define IDLE_MS 3000
+#define IDLE_CPU_NS_MAX 1000000u
+
+static uint64_t process_cpu_ns(void)
+{
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now), 0);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static uv_tcp_t listeners[2];
+static uv_async_t asyncs[2];
+
+static void connection_came(uv_stream_t *listener, int status)
+{
+    (void)listener;
+    (void)status;
+}
+
+static int listen_on(numaperf_worker_t *worker, void *data)
+{
+    (void)data;
+    uv_loop_t *loop = numaperf_worker_loop(worker);
+    uv_tcp_t *listener = &listeners[numaperf_worker_index(worker)];
+    struct sockaddr_in address;
+    int rc = uv_ip4_addr("127.0.0.1", 0, &address);
+    rc = rc != 0 ? rc : uv_tcp_init(loop, listener);
+    rc = rc != 0 ? rc : uv_tcp_bind(listener, (const struct sockaddr *)&address, 0);
+    rc = rc != 0 ? rc : uv_listen((uv_stream_t *)listener, 8, connection_came);
+    return rc != 0 ? rc : uv_async_init(loop, &asyncs[numaperf_worker_index(worker)], NULL);
+}
+
+static void check_idle(uint32_t backend, bool busy_before)
+{
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = 1;
+    box.config.io_backend = backend;
+    box.config.on_worker_start = busy_before ? listen_on : NULL;
+    assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), 0);
+    atomic_int ran = 0;
+    for (int i = 0; busy_before && i < 20000; i++)
+        assert_int_equal(numaperf_rt_spawn(box.rt, i % 2, runtime_count_task, &ran), 0);
+    assert_true(runtime_reaches(&ran, busy_before ? 20000 : 0));
+    test_sleep_ms(100);
+
+    uint64_t before_ns = process_cpu_ns();
+    test_sleep_ms(IDLE_MS);
+    uint64_t used_ns = process_cpu_ns() - before_ns;
+    print_message("%s%s: %.3f ms of CPU in %d ms\n",
+                  numaperf_worker_backend(numaperf_rt_worker(box.rt, 0)) == NUMAPERF_IO_URING
+                      ? "io_uring"
+                      : "epoll",
+                  busy_before ? ", listening, after a burst" : "", (double)used_ns / 1e6, IDLE_MS);
+    runtime_box_close(&box);
+    if (!test_is_slow()) /* there it is reported only */
+        assert_true(used_ns <= IDLE_CPU_NS_MAX);
+}
+
+static void idle_workers_on_the_ring_cost_nothing(void **state)
+{
+    (void)state;
+    check_idle(NUMAPERF_IO_AUTO, false);
+    check_idle(NUMAPERF_IO_AUTO, true);
+}
+
+static void idle_workers_on_epoll_cost_nothing(void **state)
+{
+    (void)state;
+    check_idle(NUMAPERF_IO_EPOLL, false);
+    check_idle(NUMAPERF_IO_EPOLL, true);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(idle_workers_on_the_ring_cost_nothing),
+        cmocka_unit_test(idle_workers_on_epoll_cost_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
