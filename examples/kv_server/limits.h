@@ -12,9 +12,10 @@
 #define KV_REPLY_MAX ((size_t)8 * 1024 * 1024) /* bytes of one answer */
 
 /* A connection with more than this unanswered is not read until answers have gone out. */
-#define KV_UNANSWERED_MAX 1024u                    /* commands */
-#define KV_PENDING_BYTES_MAX ((size_t)1024 * 1024) /* commands, values found and answers together \
-                                                    */
+#define KV_UNANSWERED_MAX 1024u /* commands */
+#define KV_PENDING_BYTES_MAX                                             \
+    ((size_t)1024 * 1024) /* commands, values found and answers together \
+                           */
 
 #define KV_INPUT_BYTES \
     ((size_t)16 * 1024) /* read buffer of a connection; grows up to KV_COMMAND_MAX */
