@@ -217,13 +217,22 @@ def case_a_foreign_file_at_the_unix_path_survives_exit():
 def case_both_signals_stop_with_exit_code_0():
     for program in SERVERS:
         for number in (signal.SIGTERM, signal.SIGINT):
-            server = Server(program=program)
+            server = Server("--drain-timeout", "3600", program=program)
             client = server.connect()
             assert ask(server, client)
-            start = seconds()
+            # An idle client does not hold the stop up, or this would run into its limit.
             assert server.stop(number) == 0, server.errors
-            assert seconds() - start < 4, "an idle client held the stop up"
             assert client.at_end()
+
+
+def case_a_server_that_was_just_busy_stops_every_time():
+    for _ in range(60):
+        with Server("--topology", "numa:2 pu:1") as server:
+            clients = [server.connect() for _ in range(20)]
+            for client in clients:
+                assert ask(server, client)
+            for client in clients:
+                client.socket.close()
 
 
 def case_backends_serve():
@@ -304,7 +313,7 @@ def case_echo_connection_limit_and_idle_time_hold():
         assert ask(server, first) and ask(server, second)
         assert third.at_end()
         start = seconds()
-        assert first.at_end() and seconds() - start < 5, "the idle connection stayed"
+        assert first.at_end() and seconds() - start < LIMIT - 1, "the idle connection stayed"
         wait_until(lambda: ask_new(server), "room for another connection")
 
 
