@@ -63,3 +63,13 @@ int numaperf__file_check_end(const numaperf_region_config_t *cfg,
                               length, cfg->offset, facts->end);
     return 0;
 }
+
+uint64_t numaperf__file_held(const struct numaperf__file_facts *facts, uint64_t length)
+{
+    /* What the file holds may all be outside of the mapping, as far as there is an outside. */
+    uint64_t end = facts->end + facts->page_bytes - 1;
+    end -= end % facts->page_bytes;
+    uint64_t outside = end > length ? end - length : 0;
+    uint64_t held = facts->held_bytes > outside ? facts->held_bytes - outside : 0;
+    return held < length ? held : length;
+}

@@ -25,4 +25,7 @@ int numaperf__file_inspect(const numaperf_region_config_t *cfg, struct numaperf_
 int numaperf__file_check_end(const numaperf_region_config_t *cfg,
                              const struct numaperf__file_facts *facts, size_t length);
 
+/* At least so many of `length` mapped bytes the file holds already. */
+uint64_t numaperf__file_held(const struct numaperf__file_facts *facts, uint64_t length);
+
 #endif

@@ -125,14 +125,19 @@ static bool place_populates(const struct numaperf__region_job *job)
            (job->cfg.flags & NUMAPERF_REGION_LOCK) != 0 || job->is_hugetlb;
 }
 
+/* A file whose pages are copied when they are populated. */
+static bool place_copies(const struct numaperf__region_job *job)
+{
+    return (job->cfg.flags & NUMAPERF_REGION_PRIVATE) != 0 &&
+           (job->cfg.flags & NUMAPERF_REGION_READ_ONLY) == 0;
+}
+
 /* Shared page cache of a file system: the kernel reclaims it, and no policy steers it. */
 static bool place_is_page_cache(const struct numaperf__region_job *job)
 {
     if ((job->cfg.flags & NUMAPERF_REGION_HAS_FD) == 0 || job->file.follows_policy)
         return false;
-    bool copies = (job->cfg.flags & NUMAPERF_REGION_PRIVATE) != 0 &&
-                  (job->cfg.flags & NUMAPERF_REGION_READ_ONLY) == 0;
-    return !(copies && place_populates(job));
+    return !(place_copies(job) && place_populates(job));
 }
 
 /* Too little memory for the whole call: an error in both modes, since going on would kill. */
@@ -187,14 +192,24 @@ static int headroom_goal(struct numaperf__region_job *job, uint64_t need)
                                  job->goal_name, need / 1024, room / 1024);
 }
 
+/* Bytes that populating takes from nodes and cgroups. */
+static uint64_t headroom_need(const struct numaperf__region_job *job)
+{
+    uint64_t length = job->range.length;
+    if ((job->cfg.flags & NUMAPERF_REGION_HAS_FD) == 0)
+        return length;
+    /* A private write to a hole makes the file's page first, and then the copy. */
+    uint64_t need = place_copies(job) ? length : 0;
+    if (job->file.follows_policy)
+        need += length - numaperf__file_held(&job->file, length);
+    return need;
+}
+
 static int place_headroom(struct numaperf__region_job *job)
 {
     if (job->is_hugetlb || place_is_page_cache(job))
         return 0; /* pools have their own count; page cache is reclaimed */
-    uint64_t need = job->range.length;
-    if ((job->cfg.flags & (NUMAPERF_REGION_HAS_FD | NUMAPERF_REGION_PRIVATE)) ==
-        NUMAPERF_REGION_HAS_FD)
-        need -= job->file.held_bytes < need ? job->file.held_bytes : need;
+    uint64_t need = headroom_need(job);
     bool populates = place_populates(job);
     if (!populates && job->cfg.policy != NUMAPERF_MEM_BIND)
         return 0; /* pages to come spill */
@@ -293,9 +308,7 @@ static uint32_t populate_touch(const struct numaperf__region_job *job)
         return NUMAPERF__TOUCH_REFUSE;
     if ((job->cfg.flags & NUMAPERF_REGION_HAS_FD) == 0)
         return NUMAPERF__TOUCH_CLEAR;
-    bool copies = (job->cfg.flags & NUMAPERF_REGION_PRIVATE) != 0 &&
-                  (job->cfg.flags & NUMAPERF_REGION_READ_ONLY) == 0;
-    return copies ? NUMAPERF__TOUCH_REWRITE : NUMAPERF__TOUCH_READ;
+    return place_copies(job) ? NUMAPERF__TOUCH_REWRITE : NUMAPERF__TOUCH_READ;
 }
 
 static void populate_helpers(const struct numaperf__region_job *job,

@@ -7,6 +7,8 @@
 
 #include "support/region_case.h"
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -118,11 +120,53 @@ static bool enter_limited_cgroup(const char *directory, const char *limit_file)
     return fclose(file) == 0 && done;
 }
 
+/*
+ * Files in memory: what one holds outside of the mapping makes no room, and a private page over a
+ * hole costs two. Returns 0 as it should be, else what went wrong.
+ */
+static int limited_files(const char *held_outside)
+{
+    numaperf_region_t *region = NULL;
+    numaperf_region_config_t config =
+        bind_to(numaperf_nodemask_next(&usable, -1), NUMAPERF_MODE_SOFT, 80 * MIB);
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
+    config.flags = NUMAPERF_REGION_HAS_FD;
+    config.fd = open(held_outside, O_RDWR | O_CLOEXEC);
+    config.offset = 80 * MIB;
+    if (numaperf_region_create(&config, &region) != -ENOMEM)
+        return 11;
+    (void)close(config.fd);
+
+    config.fd = memfd_create("sparse", MFD_CLOEXEC);
+    config.flags |= NUMAPERF_REGION_PRIVATE;
+    config.offset = 0;
+    config.length = 40 * MIB;
+    if (ftruncate(config.fd, (off_t)config.length) < 0)
+        return 12;
+    if (numaperf_region_create(&config, &region) != -ENOMEM)
+        return 13;
+    config.length = 16 * MIB; /* fits twice */
+    if (numaperf_region_create(&config, &region) != 0)
+        return 14;
+    numaperf_region_destroy(region);
+    (void)close(config.fd);
+    return 0;
+}
+
 /* In a child: 0 as it should be, 77 no cgroup can be made, else what went wrong. */
 static int limited_child(const char *directory, const char *limit_file)
 {
+    /* The first half of this file is charged to the cgroup we come from. */
+    int fd = memfd_create("half", MFD_CLOEXEC);
+    if (ftruncate(fd, (off_t)(160 * MIB)) < 0 || fallocate(fd, 0, 0, (off_t)(80 * MIB)) < 0)
+        return 10;
+    char half[64];
+    (void)snprintf(half, sizeof(half), "/proc/self/fd/%d", fd);
     if (!enter_limited_cgroup(directory, limit_file))
         return 77;
+    int rc = limited_files(half);
+    if (rc != 0)
+        return rc;
     int node = numaperf_nodemask_next(&usable, -1);
     numaperf_region_t *region = NULL;
     numaperf_region_config_t config = bind_to(node, NUMAPERF_MODE_HARD, 96 * MIB);
