@@ -226,13 +226,15 @@ def case_both_signals_stop_with_exit_code_0():
 
 
 def case_a_server_that_was_just_busy_stops_every_time():
-    for _ in range(60):
-        with Server("--topology", "numa:2 pu:1") as server:
-            clients = [server.connect() for _ in range(20)]
-            for client in clients:
-                assert ask(server, client)
-            for client in clients:
-                client.socket.close()
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(60):
+            path = os.path.join(folder, "socket")
+            with Server("--unix", path, "--topology", "numa:2 pu:1") as server:
+                clients = [server.connect() for _ in range(20)]
+                for client in clients:
+                    assert ask(server, client)
+                for client in clients:
+                    client.socket.close()
 
 
 def case_backends_serve():
