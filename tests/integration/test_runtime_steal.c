@@ -182,6 +182,76 @@ static void burst_of_long_tasks_uses_every_worker(void **state)
     }
 }
 
+/* ---- fairness ---- */
+
+struct endless {
+    atomic_int ran;
+    atomic_bool ends;
+    numaperf_spawn_options_t options;
+};
+
+static void endless_task(numaperf_worker_t *worker, void *arg)
+{
+    struct endless *endless = arg;
+    (void)atomic_fetch_add(&endless->ran, 1);
+    if (!atomic_load(&endless->ends))
+        (void)numaperf_rt_spawn_with(numaperf_worker_rt(worker), &endless->options, endless_task,
+                                     endless);
+}
+
+static uv_timer_t ticker;
+
+static void ticked(uv_timer_t *timer)
+{
+    (void)atomic_fetch_add((atomic_int *)timer->data, 1);
+}
+
+static void start_ticker(numaperf_worker_t *worker, void *arg)
+{
+    ticker.data = arg;
+    (void)uv_timer_init(numaperf_worker_loop(worker), &ticker);
+    (void)uv_timer_start(&ticker, ticked, 1, 1);
+}
+
+/* Tasks of every kind that follow themselves, two of each, and libuv: all get their turns. */
+static void nothing_starves_beside_endless_tasks(void **state)
+{
+    (void)state;
+    const uint32_t flags[3] = {NUMAPERF_SPAWN_HAS_NODE, NUMAPERF_SPAWN_HAS_WORKER,
+                               NUMAPERF_SPAWN_HAS_NODE | NUMAPERF_SPAWN_NEVER_STEAL};
+    for (int i = 0; i < 2; i++) {
+        struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+        box.config.workers_per_node = 1;
+        box.config.io_backend = i == 0 ? NUMAPERF_IO_AUTO : NUMAPERF_IO_EPOLL;
+        assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+        struct endless kinds[3];
+        atomic_int ticks = 0;
+        for (int k = 0; k < 3; k++) {
+            kinds[k] = (struct endless){.options = NUMAPERF_SPAWN_OPTIONS_INIT};
+            kinds[k].options.flags = flags[k];
+            for (int n = 0; n < 2; n++)
+                assert_int_equal(
+                    numaperf_rt_spawn_with(box.rt, &kinds[k].options, endless_task, &kinds[k]), 0);
+        }
+        assert_int_equal(numaperf_rt_spawn(box.rt, 0, start_ticker, &ticks), 0);
+        uint64_t limit_ns = test_now_ns() + test_limit_ns(10);
+        bool all = false;
+        while (!all && test_now_ns() < limit_ns) {
+            all = atomic_load(&ticks) >= 20;
+            for (int k = 0; k < 3; k++)
+                all = all && atomic_load(&kinds[k].ran) >= 2000;
+            test_sleep_ms(1);
+        }
+        for (int k = 0; k < 3; k++)
+            atomic_store(&kinds[k].ends, true);
+        runtime_box_close(&box);
+        if (!all)
+            printf("unbound %d, bound %d, never stolen %d, ticks %d\n", kinds[0].ran, kinds[1].ran,
+                   kinds[2].ran, ticks);
+        assert_true(all);
+    }
+}
+
 /* ---- what waits ---- */
 
 /* Spawn while the only worker of node 0 is busy and node 1 is idle; how many ran meanwhile. */
@@ -249,6 +319,7 @@ int main(void)
         cmocka_unit_test(sibling_runs_what_may_not_leave_the_node),
         cmocka_unit_test(remote_worker_goes_on_under_the_default_policy),
         cmocka_unit_test(burst_of_long_tasks_uses_every_worker),
+        cmocka_unit_test(nothing_starves_beside_endless_tasks),
         cmocka_unit_test(what_may_not_be_stolen_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
