@@ -222,7 +222,9 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
     idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
     idle_count(&worker->node->sleeping, 1);
     idle_count(&worker->node->searching, -1);
-    if (!idle_has_work(worker)) {
+    /* The signal of a change of state may have been reaped in the turn before: look again. One that
+     * comes after this look finds the wake armed. */
+    if (!idle_has_work(worker) && numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
         numaperf__counter_add_owner(&worker->counters.parks, 1);
         numaperf__loop_wait(worker->loop, timeout_ns);
     }
