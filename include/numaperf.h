@@ -6,6 +6,7 @@
 #include <numaperf/arena.h>
 #include <numaperf/capabilities.h>
 #include <numaperf/cpuset.h>
+#include <numaperf/device.h>
 #include <numaperf/enforce.h>
 #include <numaperf/error.h>
 #include <numaperf/loop.h>
