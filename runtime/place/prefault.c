@@ -64,9 +64,9 @@ static int prefault_piece(const struct numaperf__range *piece,
     int advice = plan->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
     if (madvise(piece->base, piece->length, advice) == 0)
         return 0;
-    if (errno != EINVAL)
+    /* The kernel does not know the advice, or a filter refuses it; neither is about the memory. */
+    if (errno != EINVAL && errno != EPERM && errno != EACCES && errno != ENOSYS)
         return -errno;
-    /* The kernel does not know the advice. */
     if (plan->touch == NUMAPERF__TOUCH_REFUSE)
         return -ENOSYS;
     prefault_touch(piece, plan->touch);
