@@ -23,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 #include <uv.h>
 
 #define LOOP_RING_ENTRIES_MAX 32768u
@@ -71,6 +73,19 @@ static int loop_make_ring(numaperf_loop_t *loop, uint32_t backend, uint32_t entr
     return rc == 0 ? 0 : numaperf__loop_refused(loop, backend, rc, "io_uring_setup");
 }
 
+int numaperf__uv_loop_init(uv_loop_t *uv)
+{
+    uv->backend_fd = -1;
+    int rc = uv_loop_init(uv);
+    int fd = uv->backend_fd;
+    struct epoll_event event;
+    /* Of a libuv that has closed it this is another descriptor or none: asked before it is closed.
+     * (0 is what memory that libuv has only cleared says.) */
+    if (rc < 0 && fd > 0 && epoll_wait(fd, &event, 1, 0) >= 0)
+        (void)close(fd); /* an epoll descriptor: nothing to do about a failure */
+    return rc;
+}
+
 int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
                          numaperf_loop_t **out)
 {
@@ -83,7 +98,7 @@ int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
         goto free_handle;
     loop->uv = adopted;
     if (adopted == NULL) {
-        rc = uv_loop_init(&loop->own_uv);
+        rc = numaperf__uv_loop_init(&loop->own_uv);
         if (rc < 0) {
             rc = numaperf__fail(rc, -rc, "uv_loop_init", "%s", uv_strerror(rc));
             goto destroy_ring;

@@ -45,6 +45,9 @@ int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op);
 /* NULL on epoll. */
 struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop);
 
+/* uv_loop_init(), without the epoll descriptor that libuv 1.44 leaves open when it fails. */
+int numaperf__uv_loop_init(struct uv_loop_s *uv);
+
 /*
  * Have libuv's thread pool exist now, its threads with the affinity and policy the process was
  * started with. 0 or -errno. Threads: one without a loop running on it.

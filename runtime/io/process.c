@@ -71,7 +71,7 @@ static void pool_work_done(uv_work_t *work, int status)
 static int pool_touch(void)
 {
     uv_loop_t loop;
-    int rc = uv_loop_init(&loop);
+    int rc = numaperf__uv_loop_init(&loop);
     if (rc < 0)
         return rc;
     uv_work_t work;
