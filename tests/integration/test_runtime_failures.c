@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
@@ -365,6 +366,43 @@ static void hard_start_leaves_nothing_behind(void **state)
     check_variant(&variant);
 }
 
+/* Not injected: descriptors run out at every place where any is opened, in libuv, too. */
+static void start_without_descriptors_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const uint32_t backends[] = {NUMAPERF_IO_AUTO, NUMAPERF_IO_URING, NUMAPERF_IO_EPOLL};
+    struct rlimit before_limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before_limit), 0);
+    int lowest = dup(0); /* all below are taken */
+    assert_true(lowest >= 0);
+    (void)close(lowest);
+    for (int i = 0; i < 3; i++) {
+        const struct variant variant = {"numa:2 pu:1", NUMAPERF_MODE_SOFT, backends[i], 1};
+        int room = 0;
+        int rc = -1;
+        for (; room < 60 && rc < 0; room++) {
+            struct census before = census_take();
+            struct runtime_box box;
+            struct rlimit limit = before_limit;
+            limit.rlim_cur = (rlim_t)(lowest + room);
+            assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+            rc = start_variant(&variant, &box);
+            assert_int_equal(setrlimit(RLIMIT_NOFILE, &before_limit), 0);
+            if (rc < 0) {
+                assert_true(rc == -EMFILE || rc == NUMAPERF_E_TOPOLOGY);
+                assert_int_equal(numaperf_last_error()->code, rc);
+                assert_int_equal(atomic_load(&worker_starts), atomic_load(&worker_stops));
+            } else {
+                check_works(&box);
+                runtime_box_close(&box);
+            }
+            assert_true(census_returns_to(&before));
+        }
+        assert_int_equal(rc, 0);
+        assert_true(room > 4);
+    }
+}
+
 static void spawns_without_memory_are_refused_whole(void **state)
 {
     (void)state;
@@ -406,6 +444,7 @@ int main(void)
         cmocka_unit_test(soft_start_on_this_machine_leaves_nothing_behind),
         cmocka_unit_test(soft_start_on_epoll_leaves_nothing_behind),
         cmocka_unit_test(hard_start_leaves_nothing_behind),
+        cmocka_unit_test(start_without_descriptors_leaves_nothing_behind),
         cmocka_unit_test(spawns_without_memory_are_refused_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

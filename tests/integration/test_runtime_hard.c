@@ -14,7 +14,9 @@
 
 #include <errno.h>
 #include <linux/capability.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +86,31 @@ static int pages_on(const void *base, size_t length, int node)
     return on_node;
 }
 
+/* Whether nothing can be read or written just below the calling thread's stack. */
+static bool stack_is_guarded(void)
+{
+    pthread_attr_t attr;
+    void *base = NULL;
+    size_t length = 0;
+    CHECK(pthread_getattr_np(pthread_self(), &attr) == 0);
+    CHECK(pthread_attr_getstack(&attr, &base, &length) == 0);
+    (void)pthread_attr_destroy(&attr);
+    FILE *file = fopen("/proc/self/maps", "re");
+    CHECK(file != NULL);
+    char line[512];
+    bool is_guarded = false;
+    while (fgets(line, sizeof(line), file) != NULL) {
+        unsigned long long from = 0;
+        unsigned long long to = 0;
+        char access[5] = "";
+        if (sscanf(line, "%llx-%llx %4s", &from, &to, access) == 3 && (uintptr_t)base - 1 >= from &&
+            (uintptr_t)base - 1 < to)
+            is_guarded = strcmp(access, "---p") == 0;
+    }
+    (void)fclose(file);
+    return is_guarded;
+}
+
 struct inside {
     atomic_int checked;
     atomic_int wrong;
@@ -99,9 +126,9 @@ static void check_from_inside(numaperf_worker_t *worker, void *arg)
     memset((void *)on_stack, 1, sizeof(on_stack));
     char *block = numaperf_arena_alloc(numaperf_worker_arena(worker), 8 * 4096, 4096);
     char *plain = malloc(8 * 4096);
-    bool right = block != NULL && plain != NULL &&
-                 syscall(SYS_getcpu, &cpu, &cpu_node, NULL) == 0 &&
-                 (int)cpu == numaperf_worker_cpu(worker) && (int)cpu_node == node;
+    bool right =
+        block != NULL && plain != NULL && syscall(SYS_getcpu, &cpu, &cpu_node, NULL) == 0 &&
+        (int)cpu == numaperf_worker_cpu(worker) && (int)cpu_node == node && stack_is_guarded();
     if (right) {
         memset(plain, 1, 8 * 4096); /* by the thread's policy; its first page may be older */
         memset(block, 1, 8 * 4096);
@@ -164,6 +191,10 @@ static void check_worker(const numaperf_rt_t *rt, const numaperf_worker_t *worke
     task_line(thread_id, "status", "Cpus_allowed_list", text, sizeof(text));
     (void)snprintf(wanted, sizeof(wanted), "%d", numaperf_worker_cpu(worker));
     CHECK(strcmp(text, wanted) == 0);
+    task_line(thread_id, "status", "SigBlk", text, sizeof(text));
+    const int signals[] = {SIGTERM, SIGINT, SIGHUP, SIGCHLD, SIGPIPE, SIGUSR1, SIGALRM};
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        CHECK((strtoull(text, NULL, 16) >> (signals[i] - 1) & 1) != 0);
     thread_policy(thread_id, text, sizeof(text));
     (void)snprintf(wanted, sizeof(wanted), "prefer:%d", numaperf_worker_node(worker));
     CHECK(strcmp(text, wanted) == 0);

@@ -192,6 +192,49 @@ static void count_stop(numaperf_worker_t *worker, void *data)
     (void)atomic_fetch_add((atomic_int *)data, 1);
 }
 
+struct family {
+    atomic_int accepted;
+    atomic_int ran;
+    atomic_int cancelled;
+    int limit; /* of generations; 0: none */
+};
+
+static void family_cancel(numaperf_task_fn fn, void *arg, void *data)
+{
+    (void)fn;
+    (void)data;
+    struct family *family = arg;
+    (void)atomic_fetch_add(&family->cancelled, 1);
+}
+
+static void short_task(numaperf_worker_t *worker, void *arg)
+{
+    struct family *family = arg;
+    runtime_count_task(worker, &family->ran);
+    test_sleep_ms(2);
+}
+
+/* Workers that are busy, but not stuck, cancel by themselves instead of running what is queued. */
+static void stop_at_once_does_not_run_what_is_queued(void **state)
+{
+    (void)state;
+    struct runtime_box box = simple_box(1);
+    assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), 0);
+    struct family family = {.limit = 0};
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_NODE;
+    options.on_cancel = family_cancel;
+    for (int i = 0; i < 5000; i++) {
+        options.node = i % 2;
+        assert_int_equal(numaperf_rt_spawn_with(box.rt, &options, short_task, &family), 0);
+    }
+    int rc = numaperf_rt_stop(box.rt, 0);
+    assert_true(rc == 0 || (test_is_slow() && rc == -ETIMEDOUT));
+    runtime_box_close(&box);
+    assert_int_equal(atomic_load(&family.ran) + atomic_load(&family.cancelled), 5000);
+    assert_true(atomic_load(&family.ran) < 2500); /* the whole would take seconds */
+}
+
 static void workers_end_by_themselves_after_a_timed_out_stop(void **state)
 {
     (void)state;
@@ -224,21 +267,6 @@ static void stop_in_time_loses_nothing(void **state)
     assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
     assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_count_task, &ran), NUMAPERF_E_STOPPING);
     runtime_box_close(&box);
-}
-
-struct family {
-    atomic_int accepted;
-    atomic_int ran;
-    atomic_int cancelled;
-    int limit; /* of generations; 0: none */
-};
-
-static void family_cancel(numaperf_task_fn fn, void *arg, void *data)
-{
-    (void)fn;
-    (void)data;
-    struct family *family = arg;
-    (void)atomic_fetch_add(&family->cancelled, 1);
 }
 
 static void family_task(numaperf_worker_t *worker, void *arg)
@@ -427,6 +455,7 @@ int main(void)
         cmocka_unit_test(draining_refuses_outsiders_and_accepts_workers),
         cmocka_unit_test(cancelling_refuses_workers_too),
         cmocka_unit_test(stop_with_a_stuck_task_times_out_and_cancels_once),
+        cmocka_unit_test(stop_at_once_does_not_run_what_is_queued),
         cmocka_unit_test(workers_end_by_themselves_after_a_timed_out_stop),
         cmocka_unit_test(stop_in_time_loses_nothing),
         cmocka_unit_test(draining_waits_for_the_children_of_tasks),
