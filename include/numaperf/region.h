@@ -89,7 +89,8 @@ typedef struct numaperf_placement {
  * memory is usable, and numaperf_region_enforcement() reports the level reached. Huge pages that
  * the node does not have are refused in hard mode and replaced by small ones, and reported, in
  * soft mode: a touch never raises SIGBUS. A node that is too full is an error, never the
- * out-of-memory killer; a race with other processes of the same cgroup remains.
+ * out-of-memory killer; a race with other processes of the same cgroup remains. For pages that
+ * create does not populate there was room when it looked, no more: prefault where memory is short.
  *
  * Strict means: BIND, the range is bound to exactly `nodes` and no page is elsewhere; the others
  * spill when a node fills, so for them only that everything was populated and found in place. A

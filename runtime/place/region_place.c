@@ -213,6 +213,8 @@ static int place_headroom(struct numaperf__region_job *job)
     bool populates = place_populates(job);
     if (!populates && job->cfg.policy != NUMAPERF_MEM_BIND)
         return 0; /* pages to come spill */
+    if (!populates)
+        need += numaperf__headroom_reserve(); /* bound, they die at the watermark: no spilling */
     int rc = headroom_goal(job, need);
     if (rc < 0 || !populates)
         return rc;

@@ -95,6 +95,33 @@ static void region_that_just_fills_a_node_is_all_there_or_refused(void **state)
     assert_non_null(strstr(numaperf_last_error()->reason, "too little memory"));
 }
 
+/* A bound page to come cannot spill, and the kernel kills before the last free page is taken. */
+static void region_touched_after_create_on_an_almost_full_node_kills_nobody(void **state)
+{
+    (void)state;
+    int node = numaperf_nodemask_next(&usable, numaperf_nodemask_next(&usable, -1));
+    if (node < 0 || view_node_bytes(node, " MemTotal:") > 1024 * MIB) {
+        print_message("skipped: needs two usable nodes of at most 1 GiB\n");
+        skip();
+    }
+    (void)fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        numaperf_region_config_t config =
+            bind_to(node, NUMAPERF_MODE_SOFT, node_room(node) - 8 * MIB);
+        numaperf_region_t *region = NULL;
+        if (numaperf_region_create(&config, &region) != 0)
+            _exit(1);
+        memset(numaperf_region_data(region), 1, numaperf_region_length(region));
+        _exit(numaperf_is_best_effort(numaperf_region_enforcement(region)) ? 0 : 2);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status)); /* else the out-of-memory killer got it */
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* Put this process into a fresh cgroup with a limit, v2 or v1; false when that is not possible. */
 static bool enter_limited_cgroup(const char *directory, const char *limit_file)
 {
@@ -234,6 +261,7 @@ int main(void)
         cmocka_unit_test(region_longer_than_the_machine_is_refused),
         cmocka_unit_test(region_hard_refused_names_the_full_node_and_soft_falls_over),
         cmocka_unit_test(region_that_just_fills_a_node_is_all_there_or_refused),
+        cmocka_unit_test(region_touched_after_create_on_an_almost_full_node_kills_nobody),
         cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v2),
         cmocka_unit_test(region_beyond_the_cgroup_limit_is_refused_and_nobody_is_killed_v1),
     };
