@@ -142,7 +142,10 @@ static int plan_load(const numaperf_arena_config_t *config, struct arena_plan *p
     plan->region_config.mode = cfg.mode;
     plan->region_config.huge_pages = cfg.huge_pages;
     plan->region_config.prefault = cfg.prefault;
-    rc = plan_sizes(&cfg, plan);
+    /* The region would find these too, but only after an absent node was. */
+    rc = numaperf__region_check_choices(&plan->region_config);
+    if (rc == 0)
+        rc = plan_sizes(&cfg, plan);
     if (rc < 0)
         return rc;
     return plan_node(&cfg, plan);

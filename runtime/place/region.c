@@ -58,7 +58,7 @@ struct numaperf_region {
 
 /* ---- configuration ---- */
 
-static int config_check_choices(const numaperf_region_config_t *cfg)
+int numaperf__region_check_choices(const numaperf_region_config_t *cfg)
 {
     if ((cfg->flags & ~(uint32_t)REGION_FLAGS) != 0)
         return numaperf__fail(-EINVAL, 0, "region", "flags: unknown bits 0x%x",
@@ -180,7 +180,7 @@ static int config_load(struct numaperf__region_job *job, const numaperf_region_c
     int rc = numaperf__config_load(&job->cfg, sizeof(job->cfg), REGION_CONFIG_MIN_SIZE, config,
                                    "region");
     if (rc == 0)
-        rc = config_check_choices(&job->cfg);
+        rc = numaperf__region_check_choices(&job->cfg);
     if (rc == 0)
         rc = config_check_nodes(&job->cfg);
     if (rc == 0)

@@ -23,6 +23,9 @@ int numaperf__region_create(const numaperf_region_config_t *config,
                             const struct numaperf__region_extra *extra,
                             numaperf_region_t **out_region);
 
+/* Refuse, recorded, flags, policy, mode or page and prefault choices that do not exist. */
+int numaperf__region_check_choices(const numaperf_region_config_t *cfg);
+
 /*
  * Where the pages of any memory of this process are, added to what `io_placement` already holds
  * (zero it first; its size is not looked at). Returns 0 or -errno.

@@ -284,6 +284,14 @@ static void arena_bad_arguments_are_refused_by_name(void **state)
     config.node = 1000; /* a valid id that no machine here has */
     assert_int_equal(numaperf_arena_create(&config, &arena), NUMAPERF_E_NO_NODE);
     assert_non_null(strstr(numaperf_last_error()->reason, "node 1000"));
+    numaperf_topology_t *topology = NULL; /* knows of no such node: a bad argument goes first */
+    assert_int_equal(numaperf_topology_from_synthetic("numa:1 pu:1", &topology), 0);
+    config.topology = topology;
+    assert_int_equal(numaperf_arena_create(&config, &arena), NUMAPERF_E_NO_NODE);
+    config.huge_pages = 9;
+    assert_int_equal(numaperf_arena_create(&config, &arena), -EINVAL);
+    assert_non_null(strstr(numaperf_last_error()->reason, "huge_pages"));
+    numaperf_topology_destroy(topology);
     config = (numaperf_arena_config_t)NUMAPERF_ARENA_CONFIG_INIT;
     config.mode = 7;
     assert_int_equal(numaperf_arena_create(&config, &arena), -EINVAL);
