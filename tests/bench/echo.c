@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Echo of 64 bytes over 50 connections, one request in flight on each: requests for each second
- * of CPU time that the server's process takes. The server is the same libuv code on every peer's
- * loop, on the first worker's PU; the client (echo_client.c) is a process of its own on another.
+ * Echo of 64 bytes over 50 connections or one, one request in flight on each: requests for each
+ * second of CPU time that the server's process takes. The server is the same libuv code on every
+ * peer's loop, on the first worker's PU; the client (echo_client.c) is a process of its own on
+ * another.
  *
  * The server code runs on the worker alone. Its memory outlives the peer's stop, which closes the
  * handles that are left.
@@ -27,7 +28,7 @@
 #define ECHO_MEASURE_NS 500000000u
 #define ECHO_SMOKE_PARTS 10u
 
-enum echo_family { ECHO_TCP = 0, ECHO_UNIX };
+enum echo_kind { ECHO_TCP = 0, ECHO_UNIX, ECHO_TCP_ALONE };
 
 /* ---- server ---- */
 
@@ -45,11 +46,11 @@ struct echo_chunk {
 };
 
 struct echo_server {
-    uint32_t family;
+    bool is_unix;
     const char *path; /* of an AF_UNIX socket */
     uv_loop_t *loop;
     union echo_stream listener;
-    union echo_stream connections[ECHO_CONNECTIONS];
+    union echo_stream connections[ECHO_CONNECTIONS_MAX];
     uint32_t connection_count;
     struct echo_chunk *free_chunks;
     struct bench_tally ready;
@@ -104,13 +105,13 @@ static void echo_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 
 static int echo_stream_init(union echo_stream *stream)
 {
-    return server.family == ECHO_TCP ? uv_tcp_init(server.loop, &stream->tcp)
-                                     : uv_pipe_init(server.loop, &stream->pipe, 0);
+    return !server.is_unix ? uv_tcp_init(server.loop, &stream->tcp)
+                           : uv_pipe_init(server.loop, &stream->pipe, 0);
 }
 
 static void echo_accept(uv_stream_t *listener, int status)
 {
-    if (status < 0 || server.connection_count == ECHO_CONNECTIONS)
+    if (status < 0 || server.connection_count == ECHO_CONNECTIONS_MAX)
         return;
     union echo_stream *stream = &server.connections[server.connection_count];
     if (echo_stream_init(stream) < 0)
@@ -119,13 +120,13 @@ static void echo_accept(uv_stream_t *listener, int status)
     if (uv_accept(listener, &stream->stream) < 0 ||
         uv_read_start(&stream->stream, echo_alloc, echo_read) < 0)
         uv_close(&stream->handle, NULL);
-    else if (server.family == ECHO_TCP)
+    else if (!server.is_unix)
         (void)uv_tcp_nodelay(&stream->tcp, 1); /* makes no difference with one request in flight */
 }
 
 static int echo_bind(void)
 {
-    if (server.family == ECHO_UNIX)
+    if (server.is_unix)
         return uv_pipe_bind(&server.listener.pipe, server.path);
     struct sockaddr_in address;
     int rc = uv_ip4_addr("127.0.0.1", 0, &address);
@@ -198,12 +199,13 @@ static int echo_measure(const struct bench_run *run, struct echo_client *client,
 
 static int echo_sample_at(const struct bench_run *run, const char *path, double *out_values)
 {
-    server.family = run->bench->parameter;
+    server.is_unix = run->bench->parameter == ECHO_UNIX;
     server.path = path;
     uint64_t parts = run->smoke ? ECHO_SMOKE_PARTS : 1;
     struct echo_plan plan = {
         .cpu = echo_client_cpu(run->setup->cpus[0]),
-        .path = server.family == ECHO_UNIX ? path : NULL,
+        .path = server.is_unix ? path : NULL,
+        .connection_count = run->bench->parameter == ECHO_TCP_ALONE ? 1 : ECHO_CONNECTIONS_MAX,
         .warm_up_ns = ECHO_WARM_UP_NS / parts,
         .measure_ns = ECHO_MEASURE_NS / parts,
     };
@@ -234,19 +236,20 @@ static int echo_sample(const struct bench_run *run, double *out_values)
     return rc;
 }
 
-#define ECHO_CASE(suffix, text, family)                                          \
-    {                                                                            \
-        .name = "echo." suffix, .about = text,                                   \
-        .peers = {&bench_libuv, &bench_numaperf, &bench_numaperf_epoll},         \
-        .metrics = {{.name = "requests/CPU-s", .unit = "1/s"},                   \
-                    {.name = "requests/s", .unit = "1/s"}},                      \
-        .node_count = 1, .workers_per_node = 1, .parameter = (uint32_t)(family), \
-        .sample = echo_sample                                                    \
+#define ECHO_CASE(suffix, text, kind)                                          \
+    {                                                                          \
+        .name = "echo." suffix, .about = text,                                 \
+        .peers = {&bench_libuv, &bench_numaperf, &bench_numaperf_epoll},       \
+        .metrics = {{.name = "requests/CPU-s", .unit = "1/s"},                 \
+                    {.name = "requests/s", .unit = "1/s"}},                    \
+        .node_count = 1, .workers_per_node = 1, .parameter = (uint32_t)(kind), \
+        .sample = echo_sample                                                  \
     }
 
 static const struct bench_case echo_cases[] = {
     ECHO_CASE("tcp", "64 bytes, 50 TCP connections, one worker", ECHO_TCP),
     ECHO_CASE("unix", "64 bytes, 50 AF_UNIX connections, one worker", ECHO_UNIX),
+    ECHO_CASE("tcp_alone", "64 bytes, one TCP connection, one worker", ECHO_TCP_ALONE),
 };
 
 const struct bench_workload bench_echo = {

@@ -41,7 +41,7 @@ struct client {
     clockid_t server_clock;
     int epoll_fd;
     uint64_t answered;
-    struct client_conn conns[ECHO_CONNECTIONS];
+    struct client_conn conns[ECHO_CONNECTIONS_MAX];
 };
 
 static int client_connect_unix(const char *path)
@@ -118,9 +118,9 @@ static int client_receive(struct client *client, struct client_conn *conn)
 static int client_drive(struct client *client, uint64_t duration_ns)
 {
     uint64_t end_ns = bench_now_ns() + duration_ns;
-    struct epoll_event events[ECHO_CONNECTIONS];
+    struct epoll_event events[ECHO_CONNECTIONS_MAX];
     for (uint32_t turn = 0; turn % CLIENT_CLOCK_CHECK != 0 || bench_now_ns() < end_ns; turn++) {
-        int n = epoll_wait(client->epoll_fd, events, (int)ECHO_CONNECTIONS, CLIENT_STALL_MS);
+        int n = epoll_wait(client->epoll_fd, events, (int)ECHO_CONNECTIONS_MAX, CLIENT_STALL_MS);
         if (n == 0)
             return -ETIMEDOUT;
         if (n < 0 && errno != EINTR)
@@ -148,7 +148,7 @@ static int client_work(struct client *client, struct echo_count *out)
     if (client->epoll_fd < 0)
         return -errno;
     int rc = bench_pin(client->plan->cpu);
-    for (uint32_t i = 0; rc == 0 && i < ECHO_CONNECTIONS; i++)
+    for (uint32_t i = 0; rc == 0 && i < client->plan->connection_count; i++)
         rc = client_open(client, i);
     if (rc == 0)
         rc = client_drive(client, client->plan->warm_up_ns);

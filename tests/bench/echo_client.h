@@ -6,12 +6,13 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define ECHO_CONNECTIONS 50u
+#define ECHO_CONNECTIONS_MAX 50u
 #define ECHO_BYTES 64u
 
 struct echo_plan {
-    int cpu;             /* where the client runs */
-    const char *path;    /* AF_UNIX; NULL: TCP on 127.0.0.1 */
+    int cpu;          /* where the client runs */
+    const char *path; /* AF_UNIX; NULL: TCP on 127.0.0.1 */
+    uint32_t connection_count;
     uint64_t warm_up_ns; /* after all are connected, before anything counts */
     uint64_t measure_ns;
 };

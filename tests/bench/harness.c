@@ -21,6 +21,9 @@
 
 #define HARNESS_SAMPLE_MS_MAX 120000 /* a sample that takes longer hangs */
 #define HARNESS_STUCK_NS 60000000000u
+#define HARNESS_QUIET_NS \
+    180000000000u /* a case waits that long for quiet, then takes what it gets */
+#define HARNESS_RETAKE_NS 1000000000u
 
 /* ---- clocks ---- */
 
@@ -283,13 +286,6 @@ static struct harness_use harness_use(void)
     return use;
 }
 
-static double harness_others_percent(const struct harness_use *from, const struct harness_use *to)
-{
-    double total = to->total_s - from->total_s;
-    double others = to->busy_s - from->busy_s - (to->own_s - from->own_s);
-    return total > 0 && others > 0 ? 100 * others / total : 0;
-}
-
 /* ---- rounds ---- */
 
 static int harness_sample(struct bench_run *run, struct bench_result *result, uint32_t round,
@@ -325,22 +321,67 @@ static int harness_round(struct bench_run *run, struct bench_result *result, uin
     return rc;
 }
 
-int bench_case_run(const struct bench_case *bench, uint32_t round_count, bool smoke,
-                   struct bench_result *out)
+/* What others did while a round was taken is added to `sum`; the part of the machine they took. */
+static double harness_add_others(struct harness_use *sum, const struct harness_use *from)
 {
-    *out = (struct bench_result){.bench = bench, .round_count = round_count};
+    struct harness_use to = harness_use();
+    double total = to.total_s - from->total_s;
+    double others = to.busy_s - from->busy_s - (to.own_s - from->own_s);
+    if (total <= 0 || others < 0)
+        return 0;
+    sum->total_s += total;
+    sum->busy_s += others;
+    return 100 * others / total;
+}
+
+static int harness_rounds(struct bench_run *run, const struct bench_options *options,
+                          struct bench_result *result)
+{
+    struct harness_use kept = {0};
+    uint64_t limit_ns = bench_now_ns() + HARNESS_QUIET_NS;
+    for (uint32_t i = 0; i < result->round_count;) {
+        struct harness_use before = harness_use();
+        struct harness_use with = kept;
+        int rc = harness_round(run, result, i);
+        if (rc < 0)
+            return rc;
+        double percent = harness_add_others(&with, &before);
+        if (options->others_percent_max > 0 && percent > options->others_percent_max &&
+            bench_now_ns() < limit_ns) {
+            result->retaken++;
+            bench_sleep_ns(HARNESS_RETAKE_NS);
+            continue;
+        }
+        kept = with;
+        i++;
+    }
+    result->others_percent = kept.total_s > 0 ? 100 * kept.busy_s / kept.total_s : 0;
+    return 0;
+}
+
+static void harness_result_init(const struct bench_case *bench, const struct bench_options *options,
+                                struct bench_result *out)
+{
+    *out = (struct bench_result){.bench = bench, .round_count = options->round_count};
     while (out->peer_count < BENCH_PEERS_MAX && bench->peers[out->peer_count] != NULL)
         out->peer_count++;
     while (out->metric_count < BENCH_METRICS_MAX && bench->metrics[out->metric_count].name != NULL)
         out->metric_count++;
     out->setup.node_count = bench->node_count;
     out->setup.workers_per_node = bench->workers_per_node;
-    out->values = calloc((size_t)round_count * out->peer_count * out->metric_count, sizeof(double));
+}
+
+int bench_case_run(const struct bench_case *bench, const struct bench_options *options,
+                   struct bench_result *out)
+{
+    harness_result_init(bench, options, out);
+    size_t count = (size_t)out->round_count * out->peer_count * out->metric_count;
+    out->values = calloc(count, sizeof(double));
     if (out->values == NULL)
         return -ENOMEM;
 
     struct harness_answer layout;
-    struct bench_run run = {.bench = bench, .setup = &out->setup, .smoke = smoke};
+    struct bench_run run = {.bench = bench, .setup = &out->setup, .smoke = options->smoke};
     int rc = harness_isolate(&run, &layout);
     if (rc == NUMAPERF_E_NO_NODE) {
         memcpy(out->left_out, layout.reason, sizeof(out->left_out));
@@ -351,12 +392,7 @@ int bench_case_run(const struct bench_case *bench, uint32_t round_count, bool sm
         return rc;
     }
     out->setup = layout.setup;
-    struct harness_use before = harness_use();
-    for (uint32_t i = 0; rc == 0 && i < round_count; i++)
-        rc = harness_round(&run, out, i);
-    struct harness_use after = harness_use();
-    out->others_percent = harness_others_percent(&before, &after);
-    return rc;
+    return harness_rounds(&run, options, out);
 }
 
 void bench_result_fini(struct bench_result *result)

@@ -61,6 +61,13 @@ extern const struct bench_workload bench_echo;
 
 /* ---- running a case ---- */
 
+struct bench_options {
+    uint32_t round_count;
+    bool smoke;
+    /* A round in which other processes took more of the machine is taken again; 0: never. */
+    double others_percent_max;
+};
+
 struct bench_result {
     const struct bench_case *bench;
     struct bench_setup setup;
@@ -69,6 +76,7 @@ struct bench_result {
     uint32_t round_count;
     double *values;        /* [round][peer][metric] */
     double others_percent; /* how much of the machine other processes took meanwhile */
+    uint32_t retaken;      /* rounds thrown away because that was too much */
     char left_out[300];    /* why it could not run here; empty when it did */
 };
 
@@ -78,7 +86,7 @@ struct bench_spread {
 };
 
 /* < 0 when a sample failed, said on the standard error stream; free with bench_result_fini(). */
-int bench_case_run(const struct bench_case *bench, uint32_t round_count, bool smoke,
+int bench_case_run(const struct bench_case *bench, const struct bench_options *options,
                    struct bench_result *out);
 void bench_result_fini(struct bench_result *result);
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * usage: numaperf_bench [--rounds N] [--smoke] [--json FILE] [--list] [WORKLOAD | CASE]...
+ * usage: numaperf_bench [--rounds N] [--quiet PERCENT] [--smoke] [--json FILE] [--list]
+ *                       [WORKLOAD | CASE]...
  *
- * Without a name all workloads run. --smoke does little and proves only that they work.
+ * Without a name all workloads run. --quiet: a round in which other processes took more of the
+ * machine than that is taken again. --smoke does little and proves only that they work.
  */
 #include "harness.h"
 
@@ -19,8 +21,7 @@ static const struct bench_workload *const workloads[] = {&bench_spawn, &bench_wa
 #define MAIN_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 struct main_options {
-    uint32_t rounds;
-    bool smoke;
+    struct bench_options bench;
     bool list;
     const char *json;
     char **names;
@@ -53,11 +54,11 @@ static bool main_is_wanted(const struct main_options *options, const struct benc
 
 static bool main_parse(int argc, char **argv, struct main_options *out)
 {
-    *out = (struct main_options){.rounds = MAIN_ROUNDS_DEFAULT, .names = argv};
+    *out = (struct main_options){.bench = {.round_count = MAIN_ROUNDS_DEFAULT}, .names = argv};
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--smoke") == 0) {
-            out->smoke = true;
+            out->bench.smoke = true;
         } else if (strcmp(argv[i], "--list") == 0) {
             out->list = true;
         } else if (strcmp(argv[i], "--json") == 0 && value != NULL) {
@@ -66,7 +67,9 @@ static bool main_parse(int argc, char **argv, struct main_options *out)
             unsigned long rounds = strtoul(argv[++i], NULL, 10);
             if (rounds < 1 || rounds > MAIN_ROUNDS_MAX)
                 return false;
-            out->rounds = (uint32_t)rounds;
+            out->bench.round_count = (uint32_t)rounds;
+        } else if (strcmp(argv[i], "--quiet") == 0 && value != NULL) {
+            out->bench.others_percent_max = strtod(argv[++i], NULL);
         } else if (argv[i][0] != '-') {
             out->names[out->name_count++] = argv[i]; /* its own place or one before it */
         } else {
@@ -79,8 +82,8 @@ static bool main_parse(int argc, char **argv, struct main_options *out)
             return false;
         }
     }
-    if (out->smoke)
-        out->rounds = 1;
+    if (out->bench.smoke)
+        out->bench.round_count = 1;
     return true;
 }
 
@@ -103,7 +106,7 @@ static int main_run(const struct main_options *options, struct bench_result *res
                 continue;
             struct bench_result *result = &results[count];
             count++;
-            if (bench_case_run(bench, options->rounds, options->smoke, result) < 0)
+            if (bench_case_run(bench, &options->bench, result) < 0)
                 return -1;
             bench_print_table(result);
         }
@@ -115,8 +118,8 @@ int main(int argc, char **argv)
 {
     struct main_options options;
     if (!main_parse(argc, argv, &options)) {
-        (void)fprintf(stderr, "usage: numaperf_bench [--rounds N] [--smoke] [--json FILE] [--list] "
-                              "[WORKLOAD | CASE]...\n");
+        (void)fprintf(stderr, "usage: numaperf_bench [--rounds N] [--quiet PERCENT] [--smoke] "
+                              "[--json FILE] [--list] [WORKLOAD | CASE]...\n");
         return 2;
     }
     if (options.list) {

@@ -44,8 +44,8 @@ void bench_print_table(const struct bench_result *result)
         printf("  left out: %s\n", result->left_out);
         return;
     }
-    printf("  as ratios to %s, %u rounds; others took %.0f %% of the machine\n",
-           bench->peers[0]->name, result->round_count, result->others_percent);
+    printf("  as ratios to %s, %u rounds (%u retaken); others took %.0f %% of the machine\n",
+           bench->peers[0]->name, result->round_count, result->retaken, result->others_percent);
     printf("  %-15s %-18s %8s   %-14s   %-14s   %s\n", "peer", "metric", "median", "quartiles",
            "range", "better");
     for (uint32_t i = 0; i < result->metric_count; i++) {
@@ -196,8 +196,8 @@ static void json_case(FILE *file, const struct bench_result *result)
                   result->round_count, result->setup.node_count);
     for (uint32_t i = 0; i < result->setup.node_count * result->setup.workers_per_node; i++)
         (void)fprintf(file, "%s%d", i == 0 ? "" : ", ", result->setup.cpus[i]);
-    (void)fprintf(file, "], \"others_percent\": %.1f,\n      \"metrics\": [\n",
-                  result->others_percent);
+    (void)fprintf(file, "], \"others_percent\": %.1f, \"retaken\": %u,\n      \"metrics\": [\n",
+                  result->others_percent, result->retaken);
     for (uint32_t i = 0; i < result->metric_count * result->peer_count; i++) {
         (void)fprintf(file, "%s", i == 0 ? "" : ",\n");
         json_metric(file, result, i % result->peer_count, i / result->peer_count);
