@@ -10,9 +10,9 @@
  *   wait: arm poll and wake -> submit and wait
  *
  * libuv registers a descriptor with epoll only inside uv_run(): handles started by a task, or by
- * the last callbacks of a run, sit in loop->watcher_queue. A sleep with that queue filled would
- * miss their events, and no public function tells; so its emptiness is read from the public struct.
- * The same with prepare handles, which are to run before a wait. test_loop checks both readings.
+ * the last callbacks of a run, are not seen by the poll. uv_backend_timeout() is 0 as long as there
+ * are such (test_loop checks it). Of prepare handles, which are to run before a wait, no public
+ * function tells; whether there are new ones is read from the public struct, checked there as well.
  *
  * Thread rule: a hosted loop belongs to the thread that made it. Its wake is not its own, since
  * wakers may outlive it.
@@ -113,12 +113,11 @@ static const void *hosted_queue_first(const void *head)
     return first != head ? first : NULL;
 }
 
-/* Whether libuv has work that neither its descriptor nor its timeout tells. */
-static bool hosted_has_hidden_work(const numaperf_loop_t *loop)
+/* Whether prepare handles have yet to run before the next wait. */
+static bool hosted_has_to_prepare(const numaperf_loop_t *loop)
 {
-    const void *prepare = hosted_queue_first(&loop->uv->prepare_handles);
-    return hosted_queue_first(&loop->uv->watcher_queue) != NULL ||
-           (prepare != NULL && prepare != loop->prepared);
+    const void *first = hosted_queue_first(&loop->uv->prepare_handles);
+    return first != NULL && first != loop->prepared;
 }
 
 static void hosted_run_uv(numaperf_loop_t *loop)
@@ -142,17 +141,17 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
 {
     NUMAPERF_ASSERT_HOT(loop->hosted);
 
+    /* First: what is done now may start timers, which must not count from a stale time. */
+    uv_update_time(loop->uv);
     if (loop->ring != NULL && numaperf__ring_pending(loop->ring)) {
         int rc = numaperf__ring_flush(loop->ring);
         NUMAPERF_ASSERT(rc == 0);
         (void)numaperf__ring_reap(loop->ring,
                                   NUMAPERF__LOOP_REAP_MAX); /* the rest waits for the next turn */
     }
-    /* Callbacks and tasks may start timers: they must not count from a stale time. */
-    uv_update_time(loop->uv);
     if (loop->ring == NULL && uv_hrtime() - loop->polled_ns >= HOSTED_POLL_NS)
         loop->uv_due = true;
-    if (loop->uv_due || hosted_has_hidden_work(loop) || uv_backend_timeout(loop->uv) == 0) {
+    if (loop->uv_due || hosted_has_to_prepare(loop) || uv_backend_timeout(loop->uv) == 0) {
         hosted_run_uv(loop);
         /* Armed now, not only before a wait: a worker that is never idle has I/O, too. */
         if (loop->ring != NULL)
@@ -183,7 +182,7 @@ bool numaperf__loop_ready(const numaperf_loop_t *loop)
 
 uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)
 {
-    if (loop->uv_due || hosted_has_hidden_work(loop))
+    if (loop->uv_due || hosted_has_to_prepare(loop))
         return 0;
     uv_update_time(loop->uv);
     int timeout_ms = uv_backend_timeout(loop->uv);

@@ -166,7 +166,7 @@ static void poll_readable(uv_poll_t *poll, int status, int events)
     *(ssize_t *)poll->data = read(fd, &byte, 1);
 }
 
-/* The reading of libuv's private queue: were its layout another, this would say "sleep". */
+/* What the loop relies on uv_backend_timeout() for: otherwise this would say "sleep". */
 static void loop_sees_a_handle_libuv_has_not_registered(void **state)
 {
     struct fixture *fixture = *state;
@@ -305,6 +305,35 @@ static void loop_operation_ends_a_wait(void **state)
     fixture_close(fixture);
 }
 
+struct starter {
+    struct numaperf__op op;
+    uv_timer_t timer;
+    int fired;
+    uint64_t start_ns;
+};
+
+static void starter_done(struct numaperf__op *op)
+{
+    struct starter *starter = NUMAPERF_CONTAINER_OF(op, struct starter, op);
+    starter->start_ns = uv_hrtime();
+    assert_int_equal(uv_timer_start(&starter->timer, timer_fired, 30, 0), 0);
+}
+
+/* libuv's time stood still for longer than the timer lasts. */
+static void loop_operation_starts_a_timer_from_the_present(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_open(fixture);
+    struct starter starter = {.op = {.kind = NUMAPERF__OP_NOP, .done = starter_done}};
+    assert_int_equal(uv_timer_init(fixture->uv, &starter.timer), 0);
+    starter.timer.data = &starter.fired;
+    assert_int_equal(numaperf__loop_submit(fixture->loop, &starter.op), 0);
+    test_sleep_ms(60);
+    host(fixture, &starter.fired);
+    assert_true(uv_hrtime() - starter.start_ns + 2000000 >= 30000000);
+    fixture_close(fixture);
+}
+
 static void loop_close_cancels_what_is_in_flight(void **state)
 {
     struct fixture *fixture = *state;
@@ -409,6 +438,8 @@ int main(void)
         BOTH(loop_uv_stop_does_no_harm),
         BOTH(loop_walk_tells_own_handles),
         BOTH(loop_operation_ends_a_wait),
+        {"loop_operation_starts_a_timer_from_the_present_in_io_uring",
+         loop_operation_starts_a_timer_from_the_present, NULL, NULL, &fixture_uring},
         {"loop_close_cancels_what_is_in_flight_in_io_uring", loop_close_cancels_what_is_in_flight,
          NULL, NULL, &fixture_uring},
         BOTH(loop_close_goes_on_when_close_callbacks_open_handles),
