@@ -7,6 +7,10 @@
  * handle, which submits, and on a poll of its registered eventfd, which reaps, referenced while
  * operations of the user are outstanding, so liveness is libuv's own.
  *
+ * A trap: an operation on an eventfd that is written to by hand completes unnoticed here from the
+ * second time on, on Linux 6.12 and 6.18 (not 6.1): the kernel puts the ring's own signal off,
+ * since it would nest, and remembers that for ever. Wakes of such a loop are libuv's uv_async_t.
+ *
  * Thread rule: such a loop belongs to the thread of its first run or submission; only whether it
  * runs is asked by others.
  */
