@@ -41,6 +41,7 @@
 
 /* Interleaving goes by transparent huge page where there are some: unevenness that is none. */
 #define INTERLEAVE_SLACK_BYTES ((uint64_t)4 << 20)
+#define TRANSPARENT_HUGE_BYTES ((size_t)2 << 20)
 
 int numaperf__region_note(struct numaperf__region_job *job, numaperf_enforcement_level_t level,
                           int sys_errno, const char *operation, const char *reason, ...)
@@ -356,15 +357,24 @@ static int place_query(struct numaperf__region_job *job)
     return rc;
 }
 
+/* Pages that a node may hold above or below its share of an even spread. */
+static uint64_t interleave_slack(const struct numaperf__region_job *job, uint64_t share)
+{
+    uint64_t page = numaperf__page_bytes();
+    if (job->is_hugetlb || job->cfg.huge_pages == NUMAPERF_HUGE_NONE ||
+        job->range.length < TRANSPARENT_HUGE_BYTES)
+        return job->range.page_bytes / page;
+    /* Whatever huge pages do to a short range: with less than half of a share it is not spread. */
+    uint64_t slack = INTERLEAVE_SLACK_BYTES / page;
+    return slack < share / 2 ? slack : share / 2;
+}
+
 /* Every node of the goal holds its share. Returns the first that does not, or -1. */
 static int interleave_uneven(const struct numaperf__region_job *job)
 {
     uint64_t node_count = (uint64_t)numaperf_nodemask_count(&job->goal);
     uint64_t share = job->placement.pages / node_count;
-    uint64_t page = numaperf__page_bytes();
-    uint64_t slack = job->range.page_bytes / page;
-    if (job->cfg.huge_pages != NUMAPERF_HUGE_NONE && !job->is_hugetlb)
-        slack = INTERLEAVE_SLACK_BYTES / page;
+    uint64_t slack = interleave_slack(job, share);
     for (int node = numaperf_nodemask_next(&job->goal, -1); node >= 0;
          node = numaperf_nodemask_next(&job->goal, node)) {
         uint64_t held = job->placement.on_node[node];

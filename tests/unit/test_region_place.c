@@ -61,6 +61,7 @@ static struct {
     bool is_moves_only; /* PAGES: those that move, not those that ask */
 } fault;
 static bool mbind_lies_once; /* the next mbind says yes and does nothing */
+static int all_seem_on = -1; /* a node that every query of pages answers, or -1 */
 
 static size_t live_bytes;         /* mapped through mmap and not unmapped yet */
 static atomic_int populate_calls; /* madvise(POPULATE), by any thread */
@@ -193,6 +194,11 @@ long __wrap_syscall(long number, ...)
     }
     if (syscall_fails(number, args))
         return -1;
+    if (number == SYS_move_pages && all_seem_on >= 0) {
+        for (long i = 0; i < args[1]; i++)
+            ((int *)args[4])[i] = all_seem_on;
+        return 0;
+    }
     return __real_syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]);
 }
 
@@ -387,6 +393,26 @@ static void region_pages_that_went_astray_are_moved_home(void **state)
     numaperf_region_destroy(region);
 }
 
+static void region_interleaved_with_all_pages_on_one_node_is_not_strict(void **state)
+{
+    (void)state;
+    if (numaperf_nodemask_count(&usable) < 2) {
+        print_message("skipped: one usable node\n");
+        skip();
+    }
+    numaperf_region_config_t config = bind_config(NUMAPERF_MODE_HARD);
+    config.policy = NUMAPERF_MEM_INTERLEAVE;
+    config.nodes = usable;
+    for (config.length = MIB; config.length <= 16 * MIB; config.length *= 2) {
+        numaperf_region_t *region = NULL;
+        all_seem_on = node;
+        int rc = numaperf_region_create(&config, &region);
+        all_seem_on = -1;
+        assert_int_equal(rc, NUMAPERF_E_HARD_MODE);
+        assert_non_null(strstr(numaperf_last_error()->reason, "not spread evenly"));
+    }
+}
+
 static void region_creation_undoes_everything_whichever_call_fails(void **state)
 {
     (void)state;
@@ -524,6 +550,7 @@ int main(void)
         cmocka_unit_test(region_that_cannot_be_populated_fails_with_the_errno),
         cmocka_unit_test(region_whose_populate_is_unknown_or_filtered_is_touched_instead),
         cmocka_unit_test(region_pages_that_went_astray_are_moved_home),
+        cmocka_unit_test(region_interleaved_with_all_pages_on_one_node_is_not_strict),
         cmocka_unit_test(region_creation_undoes_everything_whichever_call_fails),
         cmocka_unit_test(region_keeps_slack_that_cannot_be_unmapped_and_works),
         cmocka_unit_test(prefault_threads_run_on_the_target_node_and_take_no_signal),
