@@ -262,7 +262,7 @@ static void arena_drain(numaperf_arena_t *arena, uint64_t count_max)
             arena->drained = atomic_exchange_explicit(&arena->remote, NULL, memory_order_acquire);
         }
         void *block = arena->drained;
-        arena->drained = *(void **)block;
+        arena->drained = numaperf__link_get(block);
         arena_put(arena, numaperf__span_of(block), block);
         count++;
     }
@@ -274,7 +274,7 @@ static void arena_push_remote(numaperf_arena_t *arena, void *block)
 {
     void *head = atomic_load_explicit(&arena->remote, memory_order_relaxed);
     do {
-        *(void **)block = head;
+        numaperf__link_set(block, head);
         /* Release: pairs with the acquire in arena_drain(), for the link and the block's bytes. */
     } while (!atomic_compare_exchange_weak_explicit(&arena->remote, &head, block,
                                                     memory_order_release, memory_order_relaxed));
@@ -295,6 +295,8 @@ void numaperf_arena_free(numaperf_arena_t *arena, void *block)
     NUMAPERF_ASSERT((void *)span != block); /* no block starts where a header does */
     NUMAPERF_ASSERT(span->magic == NUMAPERF__SPAN_MAGIC);
     NUMAPERF_ASSERT(span->arena == arena); /* the block is of this arena */
+    /* Of the span's class, which stays while the block is out; a second free is not yet told. */
+    numaperf__poison(block, span->block_bytes);
     if (arena_is_owner(arena))
         arena_put(arena, span, block);
     else
@@ -359,6 +361,8 @@ static void *arena_alloc_large(numaperf_arena_t *arena, size_t size, size_t alig
     span->block_bytes = chunk->length - first;
     chunk->carved_bytes = chunk->length;
     arena_count_alloc(arena, span->block_bytes);
+    numaperf__poison(chunk->base + sizeof(*span), chunk->length - sizeof(*span));
+    numaperf__unpoison(chunk->base + first, size);
     return chunk->base + first;
 }
 
@@ -450,13 +454,15 @@ void *numaperf_arena_alloc(numaperf_arena_t *arena, size_t size, size_t align)
     if (size == 0)
         size = 1; /* as malloc: a block of its own */
     /* At most the largest class: 28672 is a multiple of every alignment up to 4096. */
-    size = (size + align - 1) & ~(align - 1);
-    uint32_t size_class = numaperf__size_class(size);
+    uint32_t size_class = numaperf__size_class((size + align - 1) & ~(align - 1));
     struct numaperf__span *span = arena->current[size_class];
     void *block = span != NULL ? numaperf__span_take(span) : NULL;
-    if (block == NULL)
-        return arena_alloc_slow(arena, size_class);
-    arena_count_alloc(arena, span->block_bytes);
+    if (block != NULL)
+        arena_count_alloc(arena, span->block_bytes);
+    else
+        block = arena_alloc_slow(arena, size_class);
+    if (block != NULL)
+        numaperf__unpoison(block, size);
     return block;
 }
 

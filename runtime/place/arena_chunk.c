@@ -48,6 +48,7 @@ int numaperf__chunk_map(const numaperf_region_config_t *config, const char *unpl
 
 void numaperf__chunk_unmap(struct numaperf__arena_chunk *chunk)
 {
+    numaperf__unpoison(chunk->base, chunk->length); /* who maps there next knows of no arena */
     numaperf_region_destroy(chunk->region);
     free(chunk);
 }

@@ -51,6 +51,7 @@ void numaperf__span_init(struct numaperf__span *span, struct numaperf_arena *are
     span->chunk = chunk;
     span->state = NUMAPERF__SPAN_FREE;
     span->reserved = (uint32_t)reserved;
+    numaperf__poison((char *)span + reserved, length - reserved);
 }
 
 /* Blocks start at the alignment that every block of the class then has. */
@@ -96,7 +97,7 @@ void numaperf__span_put(struct numaperf__span *span, void *block)
 
     span->used_bits[index / 64] &= ~bit;
     span->used_count--;
-    *(void **)block = span->free_block;
+    numaperf__link_set(block, span->free_block);
     span->free_block = block;
 }
 
@@ -113,7 +114,7 @@ void numaperf__span_validate(const struct numaperf__span *span)
         return;
     }
     uint32_t returned = 0;
-    for (const void *block = span->free_block; block != NULL; block = *(void *const *)block) {
+    for (const void *block = span->free_block; block != NULL; block = numaperf__link_get(block)) {
         NUMAPERF_ASSERT(numaperf__span_of(block) == span);
         NUMAPERF_ASSERT(returned < span->carved_count); /* else the chain is a ring */
         returned++;

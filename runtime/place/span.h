@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/atomic.h"
 #include "base/list.h"
+#include "place/poison.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -88,7 +89,7 @@ static inline void *numaperf__span_take(struct numaperf__span *span)
     uint32_t index = span->carved_count;
     char *block = span->free_block;
     if (block != NULL) {
-        span->free_block = *(void **)block;
+        span->free_block = numaperf__link_get(block);
         index = numaperf__span_index(span, (uint32_t)(block - (char *)span) - span->first);
     } else {
         if (index == span->block_count)

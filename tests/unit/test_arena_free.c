@@ -4,6 +4,7 @@
  * none, must be stopped by an assertion before it corrupts anything.
  */
 #include "place/arena.h"
+#include "place/poison.h"
 
 #include <numaperf/error.h>
 
@@ -12,6 +13,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -232,6 +234,43 @@ static void arena_wrong_and_double_frees_are_caught(void **state)
     expect_abort(free_twice_remotely);
 }
 
+#ifdef NUMAPERF__HAS_POISON
+static bool is_watched(const char *byte)
+{
+    return __asan_address_is_poisoned(byte) != 0;
+}
+#endif
+
+static void arena_blocks_are_watched_by_address_sanitizer(void **state)
+{
+    (void)state;
+#ifdef NUMAPERF__HAS_POISON
+    static const size_t sizes[] = {9, 24, 130, 5000, 100000};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        numaperf_arena_t *arena = arena_make(0, 0);
+        char *block = numaperf_arena_alloc(arena, sizes[i], 0);
+        assert_false(is_watched(block) || is_watched(block + sizes[i] - 1));
+        assert_true(is_watched(block + sizes[i]));
+        if (sizes[i] < 28672) {
+            numaperf_arena_free(arena, block);
+            assert_true(is_watched(block) && is_watched(block + sizes[i] - 1));
+            assert_ptr_equal(numaperf_arena_alloc(arena, sizes[i], 0), block);
+            assert_false(is_watched(block) || is_watched(block + sizes[i] - 1));
+        }
+        struct remote_task task = {.arena = arena, .chain = block};
+        *(void **)block = NULL;
+        run_thread(remote_free_thread, &task);
+        assert_true(is_watched(block) && is_watched(block + sizes[i] - 1));
+        (void)arena_look(arena);
+        numaperf_arena_destroy(arena);
+        assert_false(is_watched(block) || is_watched(block + sizes[i]));
+    }
+#else
+    print_message("skipped: built without address sanitizer\n");
+    skip();
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -239,6 +278,7 @@ int main(void)
         cmocka_unit_test(arena_large_block_freed_by_another_thread_is_unmapped_by_the_owner),
         cmocka_unit_test(arena_refuses_to_allocate_for_a_thread_that_does_not_own_it),
         cmocka_unit_test(arena_wrong_and_double_frees_are_caught),
+        cmocka_unit_test(arena_blocks_are_watched_by_address_sanitizer),
     };
     cmocka_set_test_filter(getenv("NUMAPERF_TEST"));
     return cmocka_run_group_tests(tests, NULL, NULL);
