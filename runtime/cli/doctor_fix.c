@@ -70,7 +70,7 @@ void fix_seccomp(json_t *fixes, enum fix_calls calls)
     fix_line(fixes, "container",
              "docker run --security-opt seccomp=profile.json IMAGE\n"
              "profile.json, in \"syscalls\":\n"
-             "{\"names\": [%s],\n \"action\": \"SCMP_ACT_ALLOW\"}",
+             "{\"action\": \"SCMP_ACT_ALLOW\", \"names\":\n [%s]}",
              names[calls].quoted);
     fix_add(fixes, "pod",
             "securityContext:\n"
@@ -83,7 +83,7 @@ void fix_cpuset(json_t *fixes)
     fix_add(fixes, "systemd", FIX_DROP_IN "AllowedCPUs=\nAllowedMemoryNodes=\nCPUAffinity=");
     fix_add(fixes, "container", "docker run --cpuset-cpus LIST --cpuset-mems LIST IMAGE");
     fix_add(fixes, "pod",
-            "resources with limits equal to requests and whole CPUs, and on the node\n"
+            "resources: limits equal to requests, whole CPUs; on the node:\n"
             "kubelet --cpu-manager-policy=static");
 }
 

@@ -111,7 +111,10 @@ static void trial_fix(json_t *fixes, const numaperf_error_t *error)
 static void trial_refused(json_t *report, const numaperf_error_t *error)
 {
     char why[sizeof(error->operation) + sizeof(error->reason) + 4];
-    (void)snprintf(why, sizeof(why), "%s: %s", error->operation, error->reason);
+    /* Some reasons begin with the operation themselves. */
+    bool names_it = strncmp(error->reason, error->operation, strlen(error->operation)) == 0;
+    (void)snprintf(why, sizeof(why), "%s%s%s", names_it ? "" : error->operation,
+                   names_it ? "" : ": ", error->reason); /* it fits */
     json_t *fixes = doctor_add(report, &(struct doctor_line){
                                            .name = "trial start",
                                            .status = DOCTOR_MISSING,
