@@ -37,7 +37,7 @@
 #define CHUNK_BYTES_MIN ((uint64_t)8192) /* the arena itself and a few blocks */
 #define ALIGN_DEFAULT 16
 #define ALIGN_MAX 4096
-#define DRAIN_BATCH 256 /* remote frees taken in at one allocation, before memory is short */
+#define DRAIN_BATCH 256  /* remote frees taken in at one allocation, before memory is short */
 #define ARENA_FLAGS (NUMAPERF_ARENA_HAS_NODE | NUMAPERF_ARENA_LOCK)
 
 _Static_assert(sizeof(numaperf_arena_config_t) == 48, "public layout");
@@ -335,12 +335,20 @@ static void arena_count_alloc(numaperf_arena_t *arena, uint64_t bytes)
                           numaperf__counter_get(&counters->alloc_count) + 1);
 }
 
+/* Room for so many bytes in small pages, or in huge ones where at least half of them is used. */
+static uint64_t large_granule(const numaperf_arena_t *arena, uint64_t bytes)
+{
+    uint64_t small = numaperf__page_bytes();
+    return round_up(bytes, arena->granule_bytes) / 2 <= bytes ? arena->granule_bytes : small;
+}
+
 static void *arena_alloc_large(numaperf_arena_t *arena, size_t size, size_t align)
 {
     arena_drain(arena, UINT64_MAX); /* large blocks freed elsewhere are still mapped until now */
     size_t first = (size_t)round_up(sizeof(struct numaperf__span), align);
-    size_t room = numaperf__arena_room(arena);
-    if (size > room || first > room - size || round_up(first + size, arena->granule_bytes) > room) {
+    uint64_t granule = size < SIZE_MAX / 2 ? large_granule(arena, first + size) : 1;
+    size_t room = numaperf__arena_room(arena, granule);
+    if (size > room || first > room - size || round_up(first + size, granule) > room) {
         (void)numaperf__fail(
             -ENOMEM, 0, "arena",
             "%zu bytes asked, limit_bytes: %" PRIu64 " bytes are mapped of %" PRIu64 " allowed",
@@ -348,8 +356,11 @@ static void *arena_alloc_large(numaperf_arena_t *arena, size_t size, size_t alig
         return arena_refuse(arena);
     }
     struct numaperf__arena_chunk *chunk = NULL;
-    size_t length = (size_t)round_up(first + size, arena->granule_bytes);
-    if (numaperf__chunk_map(&arena->region_config, arena->unplaced_reason, length, &chunk) < 0)
+    size_t length = (size_t)round_up(first + size, granule);
+    numaperf_region_config_t config = arena->region_config;
+    if (granule < arena->granule_bytes)
+        config.huge_pages = NUMAPERF_HUGE_DEFAULT;
+    if (numaperf__chunk_map(&config, arena->unplaced_reason, length, &chunk) < 0)
         return arena_refuse(arena);
     numaperf__arena_add_chunk(arena, chunk);
 

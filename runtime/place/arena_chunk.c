@@ -79,13 +79,13 @@ void numaperf__arena_remove_chunk(numaperf_arena_t *arena, struct numaperf__aren
                           numaperf__counter_get(&counters->chunk_count) - 1);
 }
 
-size_t numaperf__arena_room(const numaperf_arena_t *arena)
+size_t numaperf__arena_room(const numaperf_arena_t *arena, uint64_t granule_bytes)
 {
     if (arena->limit_bytes == 0)
-        return SIZE_MAX / arena->granule_bytes * arena->granule_bytes;
+        return SIZE_MAX / granule_bytes * granule_bytes;
     uint64_t mapped = numaperf__counter_get(&arena->counters.mapped_bytes);
     uint64_t room = arena->limit_bytes > mapped ? arena->limit_bytes - mapped : 0;
-    return (size_t)(room / arena->granule_bytes * arena->granule_bytes);
+    return (size_t)(room / granule_bytes * granule_bytes);
 }
 
 /* The next span of the chunk with uncarved memory; NULL when there is none. */
@@ -126,7 +126,7 @@ struct numaperf__span *numaperf__arena_find_span(numaperf_arena_t *arena, uint32
 /* One more chunk of spans. A last one may be smaller than the others: what the limit leaves. */
 static int arena_grow(numaperf_arena_t *arena, uint32_t size_class)
 {
-    size_t room = numaperf__arena_room(arena);
+    size_t room = numaperf__arena_room(arena, arena->granule_bytes);
     size_t length = arena->chunk_bytes < room ? (size_t)arena->chunk_bytes : room;
     if (length <
             sizeof(struct numaperf__span) + 2 * (size_t)numaperf__size_class_bytes(size_class) &&

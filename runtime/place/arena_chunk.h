@@ -83,8 +83,8 @@ void numaperf__chunk_unmap(struct numaperf__arena_chunk *chunk);
 void numaperf__arena_add_chunk(numaperf_arena_t *arena, struct numaperf__arena_chunk *chunk);
 void numaperf__arena_remove_chunk(numaperf_arena_t *arena, struct numaperf__arena_chunk *chunk);
 
-/* Bytes that the limit still allows, in whole granules. */
-size_t numaperf__arena_room(const numaperf_arena_t *arena);
+/* Bytes that the limit still allows, in whole granules, which need not be the arena's own. */
+size_t numaperf__arena_room(const numaperf_arena_t *arena, uint64_t granule_bytes);
 
 /* A FREE span, in no list, that fits the class; grows the arena. NULL: recorded why. */
 struct numaperf__span *numaperf__arena_get_span(numaperf_arena_t *arena, uint32_t size_class);

@@ -205,6 +205,27 @@ static void arena_empty(numaperf_arena_t *arena, void *chain)
     }
 }
 
+static void arena_of_huge_pages_spends_none_on_blocks_that_fill_a_part_of_one(void **state)
+{
+    (void)state;
+    for (uint64_t limit = 0; limit <= 4 * MIB; limit += 4 * MIB) {
+        numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
+        config.huge_pages = NUMAPERF_HUGE_2MB; /* small ones instead, where the pool is empty */
+        config.limit_bytes = limit;
+        numaperf_arena_t *arena = NULL;
+        assert_int_equal(numaperf_arena_create(&config, &arena), 0);
+        for (int i = 0; i < 10; i++)
+            assert_non_null(numaperf_arena_alloc(arena, 30000, 0));
+        assert_true(arena_look(arena).mapped_bytes <= 2 * MIB + 10 * 36864);
+        assert_null(numaperf_arena_alloc(arena, SIZE_MAX, 4096));
+        assert_null(numaperf_arena_alloc(arena, SIZE_MAX / 2, 4096));
+        void *block = numaperf_arena_alloc(arena, 3 * MIB, 0);
+        assert_true((block != NULL) == (limit == 0));
+        numaperf__arena_validate(arena);
+        numaperf_arena_destroy(arena);
+    }
+}
+
 static void arena_at_its_limit_says_so_and_memory_is_reusable_by_other_sizes(void **state)
 {
     (void)state;
@@ -468,6 +489,7 @@ int main(void)
         cmocka_unit_test(arena_blocks_of_every_size_and_alignment_keep_their_contents),
         cmocka_unit_test(arena_alignment_holds_for_every_size_and_power_of_two),
         cmocka_unit_test(arena_used_bytes_are_exact_and_the_peak_stays),
+        cmocka_unit_test(arena_of_huge_pages_spends_none_on_blocks_that_fill_a_part_of_one),
         cmocka_unit_test(arena_at_its_limit_says_so_and_memory_is_reusable_by_other_sizes),
         cmocka_unit_test(arena_with_a_small_limit_still_works),
         cmocka_unit_test(arena_bad_arguments_are_refused_by_name),
