@@ -14,7 +14,8 @@
  * stack, so no thread reads a link that another may change: there is no ABA, and no link is torn.
  * The push releases what the pusher wrote to the block; the owner's exchange acquires it, and so
  * the block's next user sees it ordered. The owner drains when a class has no room, before the
- * arena grows, and when it asks for statistics.
+ * arena grows, when it asks for statistics, and now and then: an owner whose blocks of one class
+ * come and go would otherwise never give back the regions of large blocks.
  *
  * Threads: alloc on the owner, free on any thread; a thread is known by its pthread_self(), which
  * a later thread may inherit only after the owner has ended.
@@ -38,6 +39,7 @@
 #define ALIGN_DEFAULT 16
 #define ALIGN_MAX 4096
 #define DRAIN_BATCH 256  /* remote frees taken in at one allocation, before memory is short */
+#define DRAIN_EVERY 1024 /* allocations; a power of two */
 #define ARENA_FLAGS (NUMAPERF_ARENA_HAS_NODE | NUMAPERF_ARENA_LOCK)
 
 _Static_assert(sizeof(numaperf_arena_config_t) == 48, "public layout");
@@ -465,6 +467,8 @@ void *numaperf_arena_alloc(numaperf_arena_t *arena, size_t size, size_t align)
     if (size == 0)
         size = 1; /* as malloc: a block of its own */
     /* At most the largest class: 28672 is a multiple of every alignment up to 4096. */
+    if (numaperf__counter_get(&arena->counters.alloc_count) % DRAIN_EVERY == 0)
+        arena_drain(arena, DRAIN_BATCH);
     uint32_t size_class = numaperf__size_class((size + align - 1) & ~(align - 1));
     struct numaperf__span *span = arena->current[size_class];
     void *block = span != NULL ? numaperf__span_take(span) : NULL;

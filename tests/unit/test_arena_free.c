@@ -92,6 +92,18 @@ static void *remote_alloc_thread(void *arg)
     return NULL;
 }
 
+struct mapped_look {
+    const numaperf_arena_t *arena;
+    numaperf_arena_stats_t stats;
+};
+
+static void *mapped_look_thread(void *arg)
+{
+    struct mapped_look *look = arg;
+    look->stats = arena_look(look->arena);
+    return NULL;
+}
+
 static void run_thread(void *(*fn)(void *), struct remote_task *task)
 {
     pthread_t thread;
@@ -135,6 +147,28 @@ static void arena_large_block_freed_by_another_thread_is_unmapped_by_the_owner(v
     assert_int_equal(stats.used_bytes, 0);
     assert_int_equal(stats.remote_free_count, 1);
     assert_true(stats.mapped_bytes + MIB <= mapped);
+    numaperf_arena_destroy(arena);
+}
+
+static void arena_large_block_freed_elsewhere_is_unmapped_while_the_owner_needs_little(void **state)
+{
+    (void)state;
+    numaperf_arena_t *arena = arena_make(0, 0);
+    numaperf_arena_free(arena, numaperf_arena_alloc(arena, 64, 0)); /* the class has its span */
+    struct remote_task task = {.arena = arena, .chain = numaperf_arena_alloc(arena, MIB, 0)};
+    assert_non_null(task.chain);
+    *(void **)task.chain = NULL;
+    run_thread(remote_free_thread, &task);
+    for (int i = 0; i < 5000; i++) { /* always the same block: its class never runs short */
+        void *block = numaperf_arena_alloc(arena, 64, 0);
+        assert_non_null(block);
+        numaperf_arena_free(arena, block);
+    }
+    struct mapped_look look = {.arena = arena}; /* by a stranger, whose look takes nothing in */
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, mapped_look_thread, &look), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(look.stats.mapped_bytes <= 2 * MIB);
     numaperf_arena_destroy(arena);
 }
 
@@ -276,6 +310,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_blocks_freed_by_another_thread_come_back_before_it_grows),
         cmocka_unit_test(arena_large_block_freed_by_another_thread_is_unmapped_by_the_owner),
+        cmocka_unit_test(
+            arena_large_block_freed_elsewhere_is_unmapped_while_the_owner_needs_little),
         cmocka_unit_test(arena_refuses_to_allocate_for_a_thread_that_does_not_own_it),
         cmocka_unit_test(arena_wrong_and_double_frees_are_caught),
         cmocka_unit_test(arena_blocks_are_watched_by_address_sanitizer),
