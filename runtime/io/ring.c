@@ -20,6 +20,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,7 @@
 #define RING_REAP_BATCH 64u
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
+#define RING_IOWQ_LISTED_MAX 1024u
 
 /* Names that liburing 2.3's copy of the kernel header may lack are not used by number here: what
  * its header does not know, its functions cannot drive. */
@@ -331,30 +333,92 @@ unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max)
     return total;
 }
 
-/* Thread id of an io-wq worker of the calling thread; 0 when there is none. */
-static int ring_iowq_thread(void)
+/* ---- io-wq threads, found among the threads of this process ---- */
+
+struct ring_workers {
+    unsigned count;
+    int own; /* that names the calling thread; 0: none */
+    int ids[RING_IOWQ_LISTED_MAX];
+};
+
+/* A thread's name is that of an io-wq worker; `own_name` is what one of the caller's has. */
+static void ring_workers_add(struct ring_workers *workers, const char *id, const char *own_name)
 {
-    char wanted[32];
-    (void)snprintf(wanted, sizeof(wanted), "iou-wrk-%ld\n", syscall(SYS_gettid));
+    char path[300];
+    char name[32] = "";
+    (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", id);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return; /* it has ended */
+    if (fgets(name, sizeof(name), file) != NULL && strncmp(name, "iou-wrk-", 8) == 0) {
+        int thread_id = (int)strtol(id, NULL, 10);
+        if (strcmp(name, own_name) == 0)
+            workers->own = thread_id;
+        if (workers->count < RING_IOWQ_LISTED_MAX)
+            workers->ids[workers->count++] = thread_id;
+    }
+    (void)fclose(file); /* was only read */
+}
+
+static void ring_workers_list(struct ring_workers *out)
+{
+    char own_name[32];
+    (void)snprintf(own_name, sizeof(own_name), "iou-wrk-%ld\n", syscall(SYS_gettid));
+    out->count = 0;
+    out->own = 0;
     DIR *dir = opendir("/proc/self/task");
     if (dir == NULL)
-        return 0;
-    int found = 0;
+        return;
     struct dirent *entry = NULL;
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this call's own */
-    while (found == 0 && (entry = readdir(dir)) != NULL) {
-        char path[300];
-        char name[32] = "";
-        (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", entry->d_name);
-        FILE *file = fopen(path, "re");
-        if (file == NULL)
-            continue;
-        if (fgets(name, sizeof(name), file) != NULL && strcmp(name, wanted) == 0)
-            found = (int)strtol(entry->d_name, NULL, 10);
-        (void)fclose(file); /* was only read */
-    }
+    while ((entry = readdir(dir)) != NULL)
+        ring_workers_add(out, entry->d_name, own_name);
     (void)closedir(dir); /* was only read */
-    return found;
+}
+
+static bool ring_workers_contain(const struct ring_workers *workers, int thread_id)
+{
+    for (unsigned i = 0; i < workers->count; i++) {
+        if (workers->ids[i] == thread_id)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * The caller's io-wq thread; 0 when it cannot be told. Its name carries the caller's number in the
+ * first pid namespace; in another one it is the only thread that is new since `before`.
+ */
+static int ring_iowq_thread(const struct ring_workers *before)
+{
+    struct ring_workers now;
+    ring_workers_list(&now);
+    int found = 0;
+    unsigned fresh = 0;
+    for (unsigned i = 0; i < now.count; i++) {
+        if (ring_workers_contain(before, now.ids[i]))
+            continue;
+        found = now.ids[i];
+        fresh++;
+    }
+    if (now.own != 0 && !ring_workers_contain(before, now.own))
+        return now.own;
+    return fresh == 1 && now.count < RING_IOWQ_LISTED_MAX ? found : 0;
+}
+
+/* Have the io-wq thread exist, and find it. */
+static int ring_iowq_force(struct numaperf__ring *ring, int *out_thread_id)
+{
+    /* Global on purpose: threads of the whole process are compared before and after. */
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+    struct ring_workers before;
+    (void)pthread_mutex_lock(&one_at_a_time); /* a plain mutex: neither call can fail */
+    ring_workers_list(&before);
+    int rc = ring_round_trip(ring, NUMAPERF__OP_NOP_ASYNC);
+    if (rc == 0)
+        *out_thread_id = ring_iowq_thread(&before);
+    (void)pthread_mutex_unlock(&one_at_a_time);
+    return rc;
 }
 
 int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus,
@@ -370,11 +434,7 @@ int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpus
     if (rc < 0)
         return rc;
 
-    rc = ring_round_trip(ring, NUMAPERF__OP_NOP_ASYNC);
-    if (rc < 0)
-        return rc;
-    *out_thread_id = ring_iowq_thread();
-    return 0;
+    return ring_iowq_force(ring, out_thread_id);
 }
 
 bool numaperf__ring_memory(const struct numaperf__ring *ring, unsigned part, const void **out_base,
