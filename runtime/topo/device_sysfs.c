@@ -185,7 +185,9 @@ static int walk_node(struct device_walk *walk, const char *dir)
     if (rc < 0)
         return rc == -ENOMEM ? rc : 0;
     int node = -1;
-    if (!numaperf__device_number(text, &node) || numaperf_nodemask_add(&walk->nodes, node) < 0)
+    if (numaperf__device_number(text, &node) && node < NUMAPERF_NODE_MAX)
+        (void)numaperf_nodemask_add(&walk->nodes, node); /* in range */
+    else
         walk->is_unknown = true;
     free(text);
     return 1;

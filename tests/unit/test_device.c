@@ -76,6 +76,8 @@ static void minus_one_is_none_known_and_means_every_usable_node(void **state)
         assert_int_equal(node_of("minus", names[i]), NUMAPERF_E_UNSUPPORTED);
         assert_non_null(strstr(numaperf_last_error()->reason, "not known"));
         assert_string_equal(nodes_of("minus", "numa:2 pu:1", names[i]), "0: 0-1");
+        /* Which is a success, and leaves the last failure as it was. */
+        assert_int_equal(numaperf_last_error()->code, NUMAPERF_E_UNSUPPORTED);
     }
 }
 
@@ -121,10 +123,12 @@ static void a_device_made_of_others_is_on_their_nodes(void **state)
     tree_link("made", "class/net/bond1", VIRTUAL "/net/bond1");
     assert_string_equal(nodes_of("made", "numa:3 pu:1", "bond1"), "0: 0-2");
 
-    /* Nor does an interface that is only named like a link lead anywhere. */
-    tree_dir("made", VIRTUAL "/net/lower_eth9");
-    tree_link("made", "class/net/lower_eth9", VIRTUAL "/net/lower_eth9");
-    assert_string_equal(nodes_of("made", "numa:3 pu:1", "lower_eth9"), "0: 0-2");
+    /* An interface named like a link, with a node, leads nothing beside it there. */
+    tree_link("made", VIRTUAL "/net/lower_9/lower_eth0", NIC "/virtio0/net/eth0");
+    tree_link("made", "class/net/lower_9", VIRTUAL "/net/lower_9");
+    tree_link("made", "class/net/veth0", VIRTUAL "/net/veth0");
+    assert_int_equal(node_of("made", "lower_9"), 1);
+    assert_string_equal(nodes_of("made", "numa:3 pu:1", "veth0"), "0: 0-2");
 }
 
 static void a_volume_is_on_the_nodes_of_its_disks(void **state)
