@@ -95,6 +95,9 @@ bool scene_run_watch(struct scene_run *run)
 uint64_t scene_early_ns_max(void)
 {
     struct timespec tick;
+    /* An emulated PU stops for longer between reading the time and starting the timer. */
+    if (test_is_guest())
+        return 40000000;
     (void)clock_getres(CLOCK_MONOTONIC_COARSE, &tick);
     return (uint64_t)tick.tv_nsec + 1000000;
 }
