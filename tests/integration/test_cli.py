@@ -19,7 +19,7 @@ from examples_support import LIMIT, SANITIZER, Skip, run_cases
 USER = 65534
 TOOL = WITNESS = ""
 SOURCE = pathlib.Path()
-SECTIONS = ("topology", "capabilities", "affinity", "distances")
+SECTIONS = ("topology", "capabilities", "affinity", "distances", "devices")
 FILTERS = (("mbind",), ("set_mempolicy",), ("get_mempolicy",), ("move_pages",),
            ("sched_setaffinity",), ("io_uring_setup",), ("io_uring_register",))
 
@@ -208,6 +208,28 @@ def case_info_text_holds_the_facts_of_the_json():
         assert missing in said, missing
     for row in facts["distances"]["distances"]:
         assert re.search(r"^ +\d+ +%s$" % " +".join(str(d) for d in row), text, re.M), row
+
+
+def case_info_devices_are_those_of_sys():
+    facts = document("info", "devices")["devices"]
+    text = tool("info", "devices").stdout
+    assert facts["complete"] and "not complete" not in text, facts
+    nics = {d["name"]: d for d in facts["devices"] if d["kind"] == "net"}
+    assert set(nics) == set(os.listdir("/sys/class/net")) - {"bonding_masters"}, nics
+    assert nics["lo"]["virtual"] and nics["lo"]["node"] is None, nics
+    for device in facts["devices"]:
+        row = re.search(r"^%s +%s .*$" % (device["kind"], re.escape(device["name"])), text, re.M)
+        want = ["yes" if device["virtual"] else "no", str(device["rx_queue_count"]),
+                str(device["tx_queue_count"]), str(device["block_queue_count"]),
+                str(device["irq_count"]), device["nodes"] or "-"]
+        assert row[0].split()[2:] == want, (row[0], device)
+        node = read("/sys/class/%s/%s/device/numa_node" % (device["kind"], device["name"]), "-1")
+        assert node == "-1" or int(node) == device["node"], (node, device)
+        for irq in device["irqs"]:
+            told = read("/proc/irq/%d/smp_affinity_list" % irq["irq"])
+            assert told is None or ids(irq["affinity"]) == ids(told), (told, irq)
+            row = re.search(r"^%s +%d .*$" % (re.escape(device["name"]), irq["irq"]), text, re.M)
+            assert row[0].endswith(irq["affinity"] or "-"), (row[0], irq)
 
 
 def case_info_within_fewer_pus_counts_fewer():
