@@ -48,7 +48,7 @@ fail() {
 # ---- what is needed ----
 
 packages=(gcc g++ cmake ninja-build pkg-config libuv1-dev liburing-dev libhwloc-dev libhiredis-dev
-    redis-tools)
+    libjansson-dev redis-tools)
 missing=()
 if command -v dpkg-query > /dev/null; then
     for package in "${packages[@]}"; do
