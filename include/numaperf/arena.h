@@ -99,6 +99,9 @@ NUMAPERF_API void *numaperf_arena_alloc(numaperf_arena_t *arena, size_t size, si
 /**
  * Give a block back to the arena it came from; NULL is allowed.
  *
+ * From another thread than the owner it is only handed over: it can be used again, and a large
+ * block is unmapped, when the owner takes it in while it allocates or asks for statistics.
+ *
  * Threads:  any.
  */
 NUMAPERF_API void numaperf_arena_free(numaperf_arena_t *arena, void *block);
