@@ -6,9 +6,10 @@
  *                                                these system calls
  * cli_witness start MODE NODES WORKERS BACKEND WAIVE   starts a runtime and says how that went, in
  *                                                words that the tool must not contradict
- * cli_witness thread NAME CPU                    has a thread of that name on that PU, until its
- *                                                standard input ends
- * cli_witness bind NODE MIB                      has memory bound to a node, until then
+ * cli_witness doctor TOOL                        compares doctor's exit status with such a start,
+ * for many configurations cli_witness thread NAME CPU                    has a thread of that name
+ * on that PU, until its standard input ends cli_witness bind NODE MIB                      has
+ * memory bound to a node, until then
  */
 #include "support/sandbox.h"
 
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 #define CALLS_MAX 8
 
@@ -63,7 +65,8 @@ static int deny(char **words)
     return 125;
 }
 
-static int start(char **words)
+/* words: MODE NODES WORKERS BACKEND WAIVE */
+static numaperf_rt_config_t start_config(const char *const *words)
 {
     numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
     config.mode = strcmp(words[0], "hard") == 0 ? NUMAPERF_MODE_HARD : NUMAPERF_MODE_SOFT;
@@ -74,6 +77,12 @@ static int start(char **words)
                                                             : NUMAPERF_IO_AUTO;
     if (strcmp(words[4], "waive") == 0)
         config.flags |= NUMAPERF_RT_WAIVE_PRIVILEGES;
+    return config;
+}
+
+static int start(const char *const *words)
+{
+    numaperf_rt_config_t config = start_config(words);
     numaperf_rt_t *rt = NULL;
     int rc = numaperf_rt_start(&config, &rt);
     if (rc < 0) {
@@ -87,6 +96,68 @@ static int start(char **words)
            numaperf_enforcement_level_name(level.level));
     numaperf_rt_destroy(rt);
     return 0;
+}
+
+static int doctor_exit_status(const char *tool, const char *const *words)
+{
+    char *command[16];
+    size_t n = 0;
+    const char *const parts[] = {tool,     "doctor",    "--mode", words[0], "--workers-per-node",
+                                 words[2], "--backend", words[3]};
+    for (; n < sizeof(parts) / sizeof(parts[0]); n++)
+        command[n] = strdup(parts[n]);
+    if (words[1][0] != '\0') {
+        command[n++] = strdup("--nodes");
+        command[n++] = strdup(words[1]);
+    }
+    if (strcmp(words[4], "waive") == 0)
+        command[n++] = strdup("--waive-privileges");
+    command[n] = NULL;
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)execv(tool, command);
+        _exit(125);
+    }
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    while (n > 0)
+        free(command[--n]);
+    return WEXITSTATUS(status);
+}
+
+/* Whether both say the same; a start leaves threads of libuv behind, so it is in a child. */
+static bool doctor_agrees(const char *tool, const char *const *words)
+{
+    int said = doctor_exit_status(tool, words);
+    (void)fflush(NULL); /* or the child would write it once more */
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(start(words));
+    int status = -1;
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    if (said == WEXITSTATUS(status) && said <= 1)
+        return true;
+    printf("doctor says %d, a start %d: mode %s, nodes '%s', workers %s, backend %s, %s\n", said,
+           WEXITSTATUS(status), words[0], words[1], words[2], words[3], words[4]);
+    return false;
+}
+
+static int doctor(const char *tool)
+{
+    static const char *const modes[] = {"soft", "hard"};
+    static const char *const nodes[] = {"", "0", "1", "2", "0-1"};
+    static const char *const workers[] = {"0", "3"};
+    static const char *const waivers[] = {"waive", "all"};
+    unsigned bad = 0;
+    unsigned count = 0;
+    for (; count < 2 * 5 * 2 * 2; count++) {
+        const char *const words[] = {modes[count % 2], nodes[count / 2 % 5],
+                                     workers[count / 10 % 2], count % 3 == 0 ? "epoll" : "auto",
+                                     waivers[count / 20]};
+        bad += doctor_agrees(tool, words) ? 0 : 1;
+    }
+    printf("%u configurations, %u of them told otherwise\n", count, bad);
+    return bad == 0 ? 0 : 1;
 }
 
 static void wait_for_the_end(void)
@@ -137,7 +208,9 @@ int main(int argc, char **argv)
     if (argc >= 5 && strcmp(argv[1], "deny") == 0)
         return deny(argv + 2);
     if (argc == 7 && strcmp(argv[1], "start") == 0)
-        return start(argv + 2);
+        return start((const char *const *)argv + 2);
+    if (argc == 3 && strcmp(argv[1], "doctor") == 0)
+        return doctor(argv[2]);
     if (argc == 4 && strcmp(argv[1], "thread") == 0)
         return have_thread(argv + 2);
     if (argc == 4 && strcmp(argv[1], "bind") == 0)
