@@ -351,13 +351,14 @@ static uint64_t runtime_now_ns(void)
 
 /* What a stop remembers of the workers, to tell a callback that does not return. */
 struct runtime_watch {
+    uint64_t start_ns;
     uint64_t *turns;    /* of each worker when it was last seen to move */
     uint64_t *since_ns; /* when that was */
 };
 
 static bool runtime_any_stuck(const numaperf_rt_t *rt, struct runtime_watch *watch, uint64_t now_ns)
 {
-    bool stuck = false;
+    bool stuck = !numaperf__auditor_exited(rt) && now_ns - watch->start_ns >= RUNTIME_STUCK_NS;
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         uint64_t turn = atomic_load_explicit(&rt->workers[i].turn, memory_order_relaxed);
         if (turn != watch->turns[i]) {
@@ -375,10 +376,11 @@ static bool runtime_any_stuck(const numaperf_rt_t *rt, struct runtime_watch *wat
 static bool runtime_all_exited(const numaperf_rt_t *rt)
 {
     /* Acquire pairs with the release of the worker's last act. */
-    return atomic_load_explicit(&rt->exited_count, memory_order_acquire) == rt->worker_count;
+    return atomic_load_explicit(&rt->exited_count, memory_order_acquire) == rt->worker_count &&
+           numaperf__auditor_exited(rt);
 }
 
-/* One look of a stop: move the state on where it is time; true when all workers have ended. */
+/* One look of a stop: move the state on where it is time; true when all threads have ended. */
 static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
 {
     if (numaperf__rt_state(rt) == NUMAPERF__RT_DRAINING &&
@@ -394,31 +396,30 @@ static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
 static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, struct runtime_watch *watch)
 {
     const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
-    uint64_t start_ns = runtime_now_ns();
+    watch->start_ns = runtime_now_ns();
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         watch->turns[i] = UINT64_MAX;
-        watch->since_ns[i] = start_ns;
+        watch->since_ns[i] = watch->start_ns;
     }
     for (;;) {
         uint64_t now_ns = runtime_now_ns();
-        bool time_is_over = now_ns - start_ns >= timeout_ns;
+        bool time_is_over = now_ns - watch->start_ns >= timeout_ns;
         bool stuck = runtime_any_stuck(rt, watch, now_ns);
         if (runtime_stop_step(rt, time_is_over, stuck))
             return 0;
         if (time_is_over && stuck)
             return numaperf__fail(-ETIMEDOUT, ETIMEDOUT, "stop",
-                                  "a callback is still running; its worker ends when it returns");
+                                  "a callback is still running; its thread ends when it returns");
         (void)nanosleep(&pause, NULL); /* shorter when a signal comes, which is as well */
     }
 }
 
-/* End the auditor, and join the workers once they have exited; true when all is joined. */
+/* Join all threads once they have exited; true when that is done. */
 static bool runtime_settle(numaperf_rt_t *rt, bool exited)
 {
     (void)pthread_mutex_lock(&rt->stop_mutex);
-    if (!rt->joined)
-        numaperf__auditor_stop(rt); /* it asks about threads that are going to end */
     if (!rt->joined && exited) {
+        numaperf__auditor_join(rt);
         runtime_join(rt);
         rt->joined = true;
     }
@@ -436,6 +437,7 @@ static int runtime_stop_timed(numaperf_rt_t *rt, uint64_t timeout_ns)
     };
     int rc = -ENOMEM;
     if (watch.turns != NULL && watch.since_ns != NULL) {
+        numaperf__auditor_end(rt); /* first: it asks about threads that are going to end */
         numaperf__rt_advance(rt, NUMAPERF__RT_DRAINING);
         rc = runtime_stop_wait(rt, timeout_ns, &watch);
     } else {

@@ -6,7 +6,9 @@
  * gone in between.
  *
  * Thread rule: it reads what workers wrote before the start ended, and asks the kernel about other
- * threads by id; workers take no part. It is stopped before the workers are.
+ * threads by id; workers take no part. A stop asks it to end first, so that it does not ask about
+ * threads that are gone: what it finds after that is not reported. It is joined when it has ended,
+ * so that an on_violation that takes long keeps no stop beyond its time.
  *
  * Source: sched_getaffinity(2); numa_maps in proc(5), whose policy is that of the thread whose
  * directory it is read from; move_pages(2).
@@ -37,11 +39,12 @@ struct numaperf__auditor {
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t cond;       /* on CLOCK_MONOTONIC */
-    bool stopping;             /* under mutex */
+    atomic_bool stopping;      /* written under mutex */
+    atomic_bool exited;        /* written by the auditor, last */
     bool joined;               /* under the runtime's stop_mutex */
     _Atomic int32_t thread_id; /* written by the auditor, and 0 again by who joins it */
-    /* The auditor's own, after its start. */
-    uint8_t *open_episodes; /* a bit a kind, by worker; the last one is the machine's */
+    bool refused;              /* by the starter: the first look recorded a failure */
+    uint8_t *open_episodes;    /* the auditor's: a bit a kind, by worker; last the machine's */
 };
 
 /* What one look found: 0 in order, 1 a drift described in `text`, -errno cannot be read. */
@@ -152,9 +155,17 @@ static void auditor_look_pages(const struct numaperf_worker *worker, struct audi
 
 /* ---- episodes ---- */
 
+static bool auditor_stopping(const struct numaperf__auditor *auditor)
+{
+    /* Acquire pairs with the release of the request: no worker had ended before it. */
+    return atomic_load_explicit(&auditor->stopping, memory_order_acquire);
+}
+
 static void auditor_report(struct numaperf__auditor *auditor, const struct auditor_finding *finding)
 {
     numaperf_rt_t *rt = auditor->rt;
+    if (auditor_stopping(auditor))
+        return;
     uint32_t slot = finding->worker < 0 ? rt->worker_count : (uint32_t)finding->worker;
     uint8_t bit = (uint8_t)(1u << finding->kind);
     if (finding->found <= 0) {
@@ -180,8 +191,10 @@ static void auditor_report(struct numaperf__auditor *auditor, const struct audit
     rt->config.on_violation(rt, &violation, rt->config.data);
 }
 
-/* One look at everything; 0, or the first -errno of what could not be read. */
-static int auditor_pass(struct numaperf__auditor *auditor)
+typedef void (*auditor_take_fn)(struct numaperf__auditor *, const struct auditor_finding *);
+
+/* One look at everything; each finding goes to `take`. */
+static void auditor_pass(struct numaperf__auditor *auditor, auditor_take_fn take)
 {
     numaperf_rt_t *rt = auditor->rt;
     static const struct {
@@ -192,20 +205,30 @@ static int auditor_pass(struct numaperf__auditor *auditor)
                  {NUMAPERF_VIOLATION_PAGES, auditor_look_pages}};
     struct auditor_finding finding = {.kind = NUMAPERF_VIOLATION_BALANCING, .worker = -1};
     auditor_look_balancing(&finding);
-    auditor_report(auditor, &finding);
-    int rc = finding.found < 0 ? finding.found : 0;
+    take(auditor, &finding);
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         for (size_t k = 0; k < sizeof(looks) / sizeof(looks[0]); k++) {
             if (!rt->placed && looks[k].kind != NUMAPERF_VIOLATION_AFFINITY)
                 continue;
             finding = (struct auditor_finding){.kind = looks[k].kind, .worker = (int32_t)i};
             looks[k].look(&rt->workers[i], &finding);
-            auditor_report(auditor, &finding);
-            if (finding.found < 0 && rc == 0)
-                rc = finding.found;
+            take(auditor, &finding);
         }
     }
-    return rc;
+}
+
+/* The first look: hard mode promises nothing that it cannot watch, or that is not so already. */
+static void auditor_refuse(struct numaperf__auditor *auditor, const struct auditor_finding *finding)
+{
+    if (finding->found == 0 || auditor->refused)
+        return;
+    auditor->refused = true;
+    if (finding->found > 0)
+        (void)numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "audit", "%s", finding->text);
+    else
+        (void)numaperf__fail(NUMAPERF_E_HARD_MODE, -finding->found, "audit",
+                             "what start has proven cannot be read again: %s",
+                             numaperf_strerror(finding->found));
 }
 
 /* ---- thread ---- */
@@ -223,9 +246,9 @@ static bool auditor_wait(struct numaperf__auditor *auditor)
     }
     (void)pthread_mutex_lock(&auditor->mutex);
     rc = 0;
-    while (!auditor->stopping && rc != ETIMEDOUT)
+    while (!auditor_stopping(auditor) && rc != ETIMEDOUT)
         rc = pthread_cond_timedwait(&auditor->cond, &auditor->mutex, &until);
-    bool go_on = !auditor->stopping;
+    bool go_on = !auditor_stopping(auditor);
     (void)pthread_mutex_unlock(&auditor->mutex);
     return go_on;
 }
@@ -235,7 +258,9 @@ static void *auditor_main(void *arg)
     struct numaperf__auditor *auditor = arg;
     atomic_store_explicit(&auditor->thread_id, (int32_t)syscall(SYS_gettid), memory_order_relaxed);
     while (auditor_wait(auditor))
-        (void)auditor_pass(auditor); /* what cannot be read is tried again */
+        auditor_pass(auditor, auditor_report);
+    /* Release pairs with the acquire of who waits for the end. */
+    atomic_store_explicit(&auditor->exited, true, memory_order_release);
     return NULL;
 }
 
@@ -297,15 +322,13 @@ int numaperf__auditor_start(numaperf_rt_t *rt)
     struct numaperf__auditor *auditor = auditor_alloc(rt, interval_ms);
     if (auditor == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "audit", "no memory for the auditor");
-    /* A first pass: hard mode does not promise what it then cannot watch. */
-    int rc = hard ? auditor_pass(auditor) : 0;
-    if (rc < 0) {
+    if (hard)
+        auditor_pass(auditor, auditor_refuse);
+    if (auditor->refused) {
         auditor_free(auditor);
-        return numaperf__fail(NUMAPERF_E_HARD_MODE, -rc, "audit",
-                              "the placement of the workers cannot be read again: %s",
-                              numaperf_strerror(rc));
+        return NUMAPERF_E_HARD_MODE;
     }
-    rc = auditor_thread_create(auditor);
+    int rc = auditor_thread_create(auditor);
     if (rc < 0) {
         auditor_free(auditor);
         return numaperf__fail(rc, -rc, "audit", "no thread for the auditor");
@@ -322,15 +345,27 @@ bool numaperf__auditor_is_current(const numaperf_rt_t *rt)
                (int32_t)syscall(SYS_gettid);
 }
 
-void numaperf__auditor_stop(numaperf_rt_t *rt)
+void numaperf__auditor_end(numaperf_rt_t *rt)
+{
+    struct numaperf__auditor *auditor = rt->auditor;
+    if (auditor == NULL)
+        return;
+    (void)pthread_mutex_lock(&auditor->mutex);
+    atomic_store_explicit(&auditor->stopping, true, memory_order_release);
+    (void)pthread_cond_signal(&auditor->cond);
+    (void)pthread_mutex_unlock(&auditor->mutex);
+}
+
+bool numaperf__auditor_exited(const numaperf_rt_t *rt)
+{
+    return rt->auditor == NULL || atomic_load_explicit(&rt->auditor->exited, memory_order_acquire);
+}
+
+void numaperf__auditor_join(numaperf_rt_t *rt)
 {
     struct numaperf__auditor *auditor = rt->auditor;
     if (auditor == NULL || auditor->joined)
         return;
-    (void)pthread_mutex_lock(&auditor->mutex);
-    auditor->stopping = true;
-    (void)pthread_cond_signal(&auditor->cond);
-    (void)pthread_mutex_unlock(&auditor->mutex);
     int rc = pthread_join(auditor->thread, NULL);
     NUMAPERF_ASSERT(rc == 0);
     auditor->joined = true;

@@ -193,8 +193,12 @@ bool numaperf__worker_is_of(const numaperf_rt_t *rt);
 int numaperf__auditor_start(numaperf_rt_t *rt);
 /* Whether the calling thread is this runtime's auditor. */
 bool numaperf__auditor_is_current(const numaperf_rt_t *rt);
-/* End its thread; under stop_mutex, or while nobody else has the runtime. */
-void numaperf__auditor_stop(numaperf_rt_t *rt);
+/* Ask its thread to end, once it is out of on_violation; reports nothing more. */
+void numaperf__auditor_end(numaperf_rt_t *rt);
+/* Whether it has, or there is none. */
+bool numaperf__auditor_exited(const numaperf_rt_t *rt);
+/* Join it; under stop_mutex. */
+void numaperf__auditor_join(numaperf_rt_t *rt);
 void numaperf__auditor_destroy(numaperf_rt_t *rt);
 
 /* ---- placement.c: what a worker has, and whether it is where it should be ---- */
