@@ -98,8 +98,11 @@ static void check_nodes(json_t *report, const numaperf_rt_config_t *config,
                            });
     if (is_met)
         return;
-    if (numaperf_nodemask_count(usable) > 0)
-        fix_line(fixes, "command", "numaperf doctor --nodes %s", found);
+    if (numaperf_nodemask_count(usable) > 0) {
+        json_t *list = procfs_nodemask_json(usable); /* unlike `found`, never cut */
+        fix_line(fixes, "command", "numaperf doctor --nodes %s", json_string_value(list));
+        json_decref(list);
+    }
     fix_cpuset(fixes);
 }
 

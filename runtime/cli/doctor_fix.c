@@ -9,11 +9,7 @@
  */
 #include "cli/doctor_fix.h"
 
-#include "cli/output.h"
-
 #include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #define FIX_DROP_IN "/etc/systemd/system/NAME.service.d/numaperf.conf:\n[Service]\n"
 
@@ -24,12 +20,11 @@ static void fix_add(json_t *fixes, const char *where, const char *text)
 
 void fix_line(json_t *fixes, const char *where, const char *format, ...)
 {
-    char text[512];
     va_list args;
     va_start(args, format);
-    (void)vsnprintf(text, sizeof(text), format, args); /* numbers, names and lists of our own */
+    json_t *text = json_vsprintf(format, args);
     va_end(args);
-    fix_add(fixes, where, text);
+    json_array_append_new(fixes, json_pack("{s:s, s:o}", "where", where, "text", text));
 }
 
 void fix_sysctl(json_t *fixes, const char *name, int value)
