@@ -127,14 +127,14 @@ static int spawn_sample(const struct bench_run *run, double *out_values)
     return rc;
 }
 
-#define SPAWN_CASE(suffix, text, nodes, workers, from)                                     \
-    {                                                                                      \
-        .name = "spawn." suffix, .about = text,                                            \
-        .peers = {&bench_libuv, &bench_numaperf, &bench_numaperf_epoll},                   \
-        .metrics = {{.name = "tasks/s", .unit = "1/s"},                                    \
-                    {.name = "CPU a task", .unit = "ns", .lower_is_better = true}},        \
-        .node_count = (nodes), .workers_per_node = (workers), .parameter = (uint32_t)from, \
-        .sample = spawn_sample                                                             \
+#define SPAWN_CASE(suffix, text, nodes, workers, from)                                      \
+    {                                                                                       \
+        .name = "spawn." suffix, .about = text,                                             \
+        .peers = {&bench_libuv, &bench_libuv_list, &bench_numaperf, &bench_numaperf_epoll}, \
+        .metrics = {{.name = "tasks/s", .unit = "1/s"},                                     \
+                    {.name = "CPU a task", .unit = "ns", .lower_is_better = true}},         \
+        .node_count = (nodes), .workers_per_node = (workers), .parameter = (uint32_t)from,  \
+        .sample = spawn_sample                                                              \
     }
 
 static const struct bench_case spawn_cases[] = {

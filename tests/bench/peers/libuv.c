@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a libuv user writes today: a loop a thread, each with a queue under a mutex. A post appends
- * to an array and, when that was empty, calls uv_async_send(); the loop swaps the whole array out
- * under one lock and runs it. No memory is allocated for a task once the two arrays have grown.
+ * What a libuv user writes today: a loop a thread, each with a queue under a mutex, which the loop
+ * swaps out whole under one lock. In two forms. The usual one allocates a task, appends it to a
+ * list and calls uv_async_send(). The best one that is still simple appends to an array, calls
+ * uv_async_send() only when that was empty, and allocates nothing once its two arrays have grown.
  *
- * `mutex` guards `in`; the rest of a loop is its own thread's.
+ * `mutex` guards `in`, `first`, `last` and `stop`; the rest of a loop is its own thread's.
  */
 #include "peers/peer.h"
 
@@ -22,6 +23,11 @@ struct libuv_task {
     void *arg;
 };
 
+struct libuv_node {
+    struct libuv_task task;
+    struct libuv_node *next;
+};
+
 struct libuv_queue {
     struct libuv_task *tasks;
     size_t count;
@@ -31,7 +37,9 @@ struct libuv_queue {
 struct libuv_worker {
     alignas(64) pthread_mutex_t mutex;
     struct libuv_queue in;
-    bool stop; /* under the mutex */
+    struct libuv_node *first;
+    struct libuv_node *last;
+    bool stop;
     alignas(64) struct libuv_queue out;
     uv_loop_t loop;
     uv_async_t wake;
@@ -44,28 +52,44 @@ struct libuv_state {
     uint32_t worker_count;
 };
 
-static int libuv_post(struct libuv_worker *worker, numaperf_task_fn fn, void *arg)
+/* Under the mutex. */
+static int libuv_append(struct libuv_queue *queue, numaperf_task_fn fn, void *arg)
 {
-    int rc = 0;
-    pthread_mutex_lock(&worker->mutex);
-    struct libuv_queue *in = &worker->in;
-    bool was_empty = in->count == 0;
-    if (in->count == in->room) {
-        size_t room = in->room == 0 ? LIBUV_QUEUE_FIRST : in->room * 2;
-        struct libuv_task *tasks = realloc(in->tasks, room * sizeof(*tasks));
-        if (tasks == NULL) {
-            rc = -ENOMEM;
-        } else {
-            in->tasks = tasks;
-            in->room = room;
-        }
+    if (queue->count == queue->room) {
+        size_t room = queue->room == 0 ? LIBUV_QUEUE_FIRST : queue->room * 2;
+        struct libuv_task *tasks = realloc(queue->tasks, room * sizeof(*tasks));
+        if (tasks == NULL)
+            return -ENOMEM;
+        queue->tasks = tasks;
+        queue->room = room;
     }
-    if (rc == 0)
-        in->tasks[in->count++] = (struct libuv_task){.fn = fn, .arg = arg};
+    queue->tasks[queue->count++] = (struct libuv_task){.fn = fn, .arg = arg};
+    return 0;
+}
+
+static int libuv_post_array(struct libuv_worker *worker, numaperf_task_fn fn, void *arg)
+{
+    pthread_mutex_lock(&worker->mutex);
+    bool was_empty = worker->in.count == 0;
+    int rc = libuv_append(&worker->in, fn, arg);
     pthread_mutex_unlock(&worker->mutex);
-    if (rc == 0 && was_empty)
-        rc = uv_async_send(&worker->wake);
-    return rc;
+    return rc == 0 && was_empty ? uv_async_send(&worker->wake) : rc;
+}
+
+static int libuv_post_list(struct libuv_worker *worker, numaperf_task_fn fn, void *arg)
+{
+    struct libuv_node *node = malloc(sizeof(*node));
+    if (node == NULL)
+        return -ENOMEM;
+    *node = (struct libuv_node){.task = {.fn = fn, .arg = arg}};
+    pthread_mutex_lock(&worker->mutex);
+    if (worker->first == NULL)
+        worker->first = node;
+    else
+        worker->last->next = node;
+    worker->last = node;
+    pthread_mutex_unlock(&worker->mutex);
+    return uv_async_send(&worker->wake);
 }
 
 static void libuv_close_handle(uv_handle_t *handle, void *data)
@@ -75,18 +99,27 @@ static void libuv_close_handle(uv_handle_t *handle, void *data)
         uv_close(handle, NULL);
 }
 
+/* One of the two queues is always empty. */
 static void libuv_drain(uv_async_t *wake)
 {
     struct libuv_worker *worker = wake->data;
     pthread_mutex_lock(&worker->mutex);
     struct libuv_queue full = worker->in;
     worker->in = worker->out;
+    struct libuv_node *node = worker->first;
+    worker->first = NULL;
     bool stop = worker->stop;
     pthread_mutex_unlock(&worker->mutex);
     for (size_t i = 0; i < full.count; i++)
         full.tasks[i].fn((numaperf_worker_t *)worker, full.tasks[i].arg);
     full.count = 0;
     worker->out = full;
+    while (node != NULL) {
+        struct libuv_node *next = node->next;
+        node->task.fn((numaperf_worker_t *)worker, node->task.arg);
+        free(node);
+        node = next;
+    }
     if (stop)
         uv_walk(&worker->loop, libuv_close_handle, NULL);
 }
@@ -172,15 +205,26 @@ static int libuv_peer_start(const struct bench_peer *peer, const struct bench_se
     return 0;
 }
 
-static int libuv_peer_spawn(void *arg, uint32_t lane, numaperf_task_fn fn, void *task_arg)
+static int libuv_array_spawn(void *arg, uint32_t lane, numaperf_task_fn fn, void *task_arg)
 {
     struct libuv_state *state = arg;
-    return libuv_post(&state->workers[lane % state->worker_count], fn, task_arg);
+    return libuv_post_array(&state->workers[lane % state->worker_count], fn, task_arg);
 }
 
-static int libuv_peer_spawn_inside(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg)
+static int libuv_array_spawn_inside(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg)
 {
-    return libuv_post((struct libuv_worker *)worker, fn, arg);
+    return libuv_post_array((struct libuv_worker *)worker, fn, arg);
+}
+
+static int libuv_list_spawn(void *arg, uint32_t lane, numaperf_task_fn fn, void *task_arg)
+{
+    struct libuv_state *state = arg;
+    return libuv_post_list(&state->workers[lane % state->worker_count], fn, task_arg);
+}
+
+static int libuv_list_spawn_inside(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg)
+{
+    return libuv_post_list((struct libuv_worker *)worker, fn, arg);
 }
 
 static struct uv_loop_s *libuv_peer_loop(numaperf_worker_t *worker)
@@ -191,8 +235,17 @@ static struct uv_loop_s *libuv_peer_loop(numaperf_worker_t *worker)
 const struct bench_peer bench_libuv = {
     .name = "libuv",
     .start = libuv_peer_start,
-    .spawn = libuv_peer_spawn,
-    .spawn_inside = libuv_peer_spawn_inside,
+    .spawn = libuv_array_spawn,
+    .spawn_inside = libuv_array_spawn_inside,
+    .loop = libuv_peer_loop,
+    .stop = libuv_peer_stop,
+};
+
+const struct bench_peer bench_libuv_list = {
+    .name = "libuv-list",
+    .start = libuv_peer_start,
+    .spawn = libuv_list_spawn,
+    .spawn_inside = libuv_list_spawn_inside,
     .loop = libuv_peer_loop,
     .stop = libuv_peer_stop,
 };

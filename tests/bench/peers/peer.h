@@ -44,8 +44,10 @@ struct bench_peer {
 /* Workers on io_uring, and the same on epoll. */
 extern const struct bench_peer bench_numaperf;
 extern const struct bench_peer bench_numaperf_epoll;
-/* A loop a thread, each with a queue under a mutex and uv_async_send(). */
+/* A loop a thread, each with a queue under a mutex and uv_async_send(): the best simple form of
+ * that, and the usual one. */
 extern const struct bench_peer bench_libuv;
+extern const struct bench_peer bench_libuv_list;
 
 /* Fill in setup->cpus by starting numaperf once and asking it. */
 int bench_numaperf_layout(struct bench_setup *setup);
