@@ -514,5 +514,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 4:
         print(__doc__, file=sys.stderr)
         sys.exit(2)
-    TOOL, WITNESS, SOURCE = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
+    TOOL, WITNESS, SOURCE = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]).resolve()
+    os.environ["TSAN_OPTIONS"] = "%s:suppressions=%s" % (os.environ.get("TSAN_OPTIONS", ""),
+                                                         SOURCE / "tests/support/tsan.supp")
     sys.exit(run_cases(sys.modules[__name__], sys.argv[4:]))
