@@ -81,6 +81,8 @@ static void spawn_burst_task(numaperf_worker_t *worker, void *arg)
         (void)chain->peer->spawn_inside(worker, spawn_null_task, NULL);
     if (chain->left > 0)
         (void)chain->peer->spawn_inside(worker, spawn_burst_task, chain);
+    else
+        bench_tally_add(&tally); /* the chain is not touched any more */
 }
 
 static int spawn_inside(const struct bench_peer *peer, void *state, uint64_t count)
@@ -93,7 +95,7 @@ static int spawn_inside(const struct bench_peer *peer, void *state, uint64_t cou
         if (rc < 0)
             return rc;
     }
-    return bench_tally_wait(&tally, before + count);
+    return bench_tally_wait(&tally, before + count + 2);
 }
 
 /* ---- sample ---- */
