@@ -70,7 +70,7 @@ static int count_threads(void)
     return count;
 }
 
-struct census census_take(void)
+static struct census census_now(void)
 {
     struct census now = {
         .threads = count_threads(),
@@ -80,12 +80,25 @@ struct census census_take(void)
     return now;
 }
 
+struct census census_take(void)
+{
+    /* A thread that was joined is listed a moment longer: it must not be part of a baseline. */
+    struct census now = census_now();
+    for (int steady = 0, looks = 0; steady < 3 && looks < 500; looks++) {
+        test_sleep_ms(2);
+        struct census again = census_now();
+        steady = memcmp(&now, &again, sizeof(now)) == 0 ? steady + 1 : 0;
+        now = again;
+    }
+    return now;
+}
+
 bool census_returns_to(const struct census *before)
 {
     struct census now;
     uint64_t limit_ns = test_now_ns() + test_limit_ns(5);
     do {
-        now = census_take();
+        now = census_now();
         if (memcmp(&now, before, sizeof(now)) == 0)
             return true;
         test_sleep_ms(2);
