@@ -98,6 +98,15 @@ NUMAPERF_API int numaperf_topology_nodes(const numaperf_topology_t *topology,
                                          numaperf_nodemask_t *out);
 
 /**
+ * The nodes that have both usable PUs and usable memory: those of a runtime that is not told which.
+ *
+ * Returns:  0; -EINVAL; NUMAPERF_E_NO_NODE when there is none.
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_topology_usable_nodes(const numaperf_topology_t *topology,
+                                                numaperf_nodemask_t *out);
+
+/**
  * The usable PUs that belong to a node itself. Empty for a memory-only node.
  *
  * Returns:  0; -EINVAL; NUMAPERF_E_NO_NODE.

@@ -35,32 +35,10 @@ static int layout_check_node(const numaperf_rt_t *rt, int node)
     return 0;
 }
 
-/* Every node with usable PUs and memory. */
-static int layout_usable_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
-{
-    numaperf_nodemask_t all;
-    int rc = numaperf_topology_nodes(rt->topology, &all);
-    if (rc < 0)
-        return rc;
-    numaperf_nodemask_zero(out);
-    for (int node = numaperf_nodemask_next(&all, -1); node >= 0;
-         node = numaperf_nodemask_next(&all, node)) {
-        numaperf_cpuset_t cpus;
-        if (numaperf_topology_node_cpus(rt->topology, node, &cpus) == 0 &&
-            numaperf_cpuset_count(&cpus) > 0 &&
-            numaperf_topology_node_memory_bytes(rt->topology, node) > 0)
-            (void)numaperf_nodemask_add(out, node); /* an id of the mask is in range */
-    }
-    if (numaperf_nodemask_count(out) == 0)
-        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start",
-                              "no node has both usable PUs and usable memory");
-    return 0;
-}
-
 static int layout_choose_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
 {
     if (numaperf_nodemask_count(&rt->config.nodes) == 0)
-        return layout_usable_nodes(rt, out);
+        return numaperf_topology_usable_nodes(rt->topology, out);
     *out = rt->config.nodes;
     for (int node = numaperf_nodemask_next(out, -1); node >= 0;
          node = numaperf_nodemask_next(out, node)) {

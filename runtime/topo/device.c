@@ -127,27 +127,6 @@ int numaperf_device_node(const char *name)
 
 /* ---- the nodes to run on ---- */
 
-static int device_usable_nodes(const numaperf_topology_t *topology, numaperf_nodemask_t *out)
-{
-    numaperf_nodemask_t all;
-    numaperf_nodemask_t usable = {{0}};
-    int rc = numaperf_topology_nodes(topology, &all);
-    for (int node = numaperf_nodemask_next(&all, -1); node >= 0 && rc == 0;
-         node = numaperf_nodemask_next(&all, node)) {
-        numaperf_cpuset_t cpus;
-        rc = numaperf_topology_node_cpus(topology, node, &cpus);
-        if (rc == 0 && numaperf_cpuset_count(&cpus) > 0 &&
-            numaperf_topology_node_memory_bytes(topology, node) > 0)
-            (void)numaperf_nodemask_add(&usable, node); /* from a set, so in range */
-    }
-    if (rc == 0 && numaperf_nodemask_count(&usable) == 0)
-        rc = numaperf__fail(NUMAPERF_E_NO_NODE, 0, "device",
-                            "no node has both usable PUs and usable memory");
-    if (rc == 0)
-        *out = usable;
-    return rc;
-}
-
 /* Cut what is known of a device down to what can be used. The public function's codes. */
 static int device_choose_nodes(const numaperf_device_t *about, const numaperf_nodemask_t *usable,
                                numaperf_nodemask_t *out)
@@ -186,7 +165,7 @@ int numaperf__device_nodes_of(const struct numaperf__device_tree *tree,
     if (topology == NULL)
         rc = numaperf_topology_discover(&discovered);
     if (rc == 0)
-        rc = device_usable_nodes(topology == NULL ? discovered : topology, &usable);
+        rc = numaperf_topology_usable_nodes(topology == NULL ? discovered : topology, &usable);
     if (rc == 0)
         rc = device_choose_nodes(&device.about, &usable, out);
     numaperf_topology_destroy(discovered);

@@ -213,6 +213,26 @@ int numaperf_topology_nodes(const numaperf_topology_t *topology, numaperf_nodema
     return 0;
 }
 
+int numaperf_topology_usable_nodes(const numaperf_topology_t *topology, numaperf_nodemask_t *out)
+{
+    if (topology == NULL || out == NULL)
+        return numaperf__fail(-EINVAL, 0, "topology", "topology and out must not be NULL");
+    numaperf_nodemask_t usable = {{0}};
+    for (size_t i = 0; i < topology->node_count; i++) {
+        int node = topology->nodes[i].id;
+        numaperf_cpuset_t cpus;
+        if (numaperf_topology_node_cpus(topology, node, &cpus) == 0 &&
+            numaperf_cpuset_count(&cpus) > 0 &&
+            numaperf_topology_node_memory_bytes(topology, node) > 0)
+            (void)numaperf_nodemask_add(&usable, node); /* a node's id is in range */
+    }
+    if (numaperf_nodemask_count(&usable) == 0)
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "topology",
+                              "no node has both usable PUs and usable memory");
+    *out = usable;
+    return 0;
+}
+
 int numaperf_topology_node_cpus(const numaperf_topology_t *topology, int node,
                                 numaperf_cpuset_t *out)
 {

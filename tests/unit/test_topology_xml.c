@@ -207,6 +207,27 @@ static void a_memoryless_node_keeps_its_pus(void **state)
     }
 }
 
+static void assert_usable_nodes(const char *name, const char *wanted)
+{
+    numaperf_topology_t *topology = fixture(name);
+    numaperf_nodemask_t usable;
+    char text[64];
+    assert_int_equal(numaperf_topology_usable_nodes(topology, &usable), 0);
+    assert_true(numaperf_nodemask_format(&usable, text, sizeof(text)) >= 0);
+    assert_string_equal(text, wanted);
+    numaperf_topology_destroy(topology);
+}
+
+static void a_usable_node_has_both_pus_and_memory(void **state)
+{
+    (void)state;
+    assert_usable_nodes("memory_only_node", "0-1");
+    assert_usable_nodes("memoryless_node", "0,2");
+    assert_usable_nodes("sparse_ids", "0,2");
+    assert_usable_nodes("cpus_outside_cpuset", "0-1");
+    assert_int_equal(numaperf_topology_usable_nodes(NULL, NULL), -EINVAL);
+}
+
 static void caches_and_cores_belong_to_their_pu(void **state)
 {
     (void)state;
@@ -537,6 +558,7 @@ int main(void)
         cmocka_unit_test(a_node_missing_between_others_is_no_node),
         cmocka_unit_test(pus_outside_the_cpuset_are_not_usable),
         cmocka_unit_test(a_memoryless_node_keeps_its_pus),
+        cmocka_unit_test(a_usable_node_has_both_pus_and_memory),
         cmocka_unit_test(caches_and_cores_belong_to_their_pu),
         cmocka_unit_test(the_summary_is_written_as_snprintf_does),
         cmocka_unit_test(a_synthetic_description_makes_nodes_with_memory),
