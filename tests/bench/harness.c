@@ -21,8 +21,7 @@
 
 #define HARNESS_SAMPLE_MS_MAX 120000 /* a sample that takes longer hangs */
 #define HARNESS_STUCK_NS 60000000000u
-#define HARNESS_QUIET_NS \
-    180000000000u /* a case waits that long for quiet, then takes what it gets */
+#define HARNESS_QUIET_NS 180000000000u /* how long a case waits for quiet */
 #define HARNESS_LISTEN_NS 200000000u
 #define HARNESS_NAP_NS 800000000u
 
