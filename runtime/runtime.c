@@ -352,7 +352,7 @@ static uint64_t runtime_now_ns(void)
 /* What a stop remembers of the workers, to tell a callback that does not return. */
 struct runtime_watch {
     uint64_t start_ns;
-    uint64_t *turns;    /* of each worker when it was last seen to move */
+    uint64_t *turns;    /* of each worker when it was last seen to move, or not to run */
     uint64_t *since_ns; /* when that was */
 };
 
@@ -361,13 +361,14 @@ static bool runtime_any_stuck(const numaperf_rt_t *rt, struct runtime_watch *wat
     bool stuck = !numaperf__auditor_exited(rt) && now_ns - watch->start_ns >= RUNTIME_STUCK_NS;
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         uint64_t turn = atomic_load_explicit(&rt->workers[i].turn, memory_order_relaxed);
-        if (turn != watch->turns[i]) {
+        bool runs = atomic_load_explicit(&rt->workers[i].state, memory_order_relaxed) ==
+                    NUMAPERF__WORKER_RUNNING;
+        /* One that slept in this turn and was woken to end runs since then, not since its turn. */
+        if (turn != watch->turns[i] || !runs) {
             watch->turns[i] = turn;
             watch->since_ns[i] = now_ns;
         }
-        bool runs = atomic_load_explicit(&rt->workers[i].state, memory_order_relaxed) ==
-                    NUMAPERF__WORKER_RUNNING;
-        if (runs && now_ns - watch->since_ns[i] >= RUNTIME_STUCK_NS)
+        if (now_ns - watch->since_ns[i] >= RUNTIME_STUCK_NS)
             stuck = true;
     }
     return stuck;

@@ -328,6 +328,31 @@ static void endless_tasks_end_with_the_time(void **state)
                      atomic_load(&family.ran) + atomic_load(&family.cancelled));
 }
 
+static void endless_bound_task(numaperf_worker_t *worker, void *arg)
+{
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_WORKER;
+    (void)numaperf_rt_spawn_with(numaperf_worker_rt(worker), &options, endless_bound_task, arg);
+}
+
+/* The others have slept in one turn all along, and end while the time is over. */
+static void worker_that_ends_is_no_callback_that_still_runs(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 8; round++) {
+        struct runtime_box box = simple_box(4);
+        assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), 0);
+        atomic_int cancelled = 0;
+        numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+        options.flags = NUMAPERF_SPAWN_HAS_WORKER;
+        assert_int_equal(numaperf_rt_spawn_with(box.rt, &options, endless_bound_task, &cancelled),
+                         0);
+        int rc = numaperf_rt_stop(box.rt, 150000000);
+        assert_true(rc == 0 || (test_is_slow() && rc == -ETIMEDOUT));
+        runtime_box_close(&box);
+    }
+}
+
 static void concurrent_stops_all_return(void **state)
 {
     (void)state;
@@ -470,6 +495,7 @@ int main(void)
         cmocka_unit_test(stop_in_time_loses_nothing),
         cmocka_unit_test(draining_waits_for_the_children_of_tasks),
         cmocka_unit_test(endless_tasks_end_with_the_time),
+        cmocka_unit_test(worker_that_ends_is_no_callback_that_still_runs),
         cmocka_unit_test(concurrent_stops_all_return),
         cmocka_unit_test(second_stop_keeps_its_own_time),
         cmocka_unit_test(spawns_that_race_with_a_stop_run_or_are_cancelled),
