@@ -29,7 +29,7 @@
 #include <time.h>
 #include <uv.h>
 
-#define HOSTED_POLL_NS 50000u /* on epoll, how often a worker busy with tasks looks for I/O */
+#define HOSTED_POLL_NS 50000u /* on epoll, how often a worker that does not wait looks for I/O */
 
 /* ---- create ---- */
 
@@ -175,9 +175,19 @@ void numaperf__loop_refresh_time(numaperf_loop_t *loop)
     uv_update_time(loop->uv);
 }
 
-bool numaperf__loop_ready(const numaperf_loop_t *loop)
+bool numaperf__loop_ready(numaperf_loop_t *loop)
 {
-    return loop->ring != NULL && numaperf__ring_pending(loop->ring);
+    if (loop->ring != NULL)
+        return numaperf__ring_pending(loop->ring);
+    /* Only the kernel knows, and a spin may be long: asked as often as when busy with tasks. */
+    uint64_t now_ns = uv_hrtime();
+    if (now_ns - loop->polled_ns < HOSTED_POLL_NS)
+        return false;
+    loop->polled_ns = now_ns;
+    struct pollfd fd = {.fd = uv_backend_fd(loop->uv), .events = POLLIN};
+    if (poll(&fd, 1, 0) > 0)
+        loop->uv_due = true;
+    return loop->uv_due;
 }
 
 uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)

@@ -27,8 +27,8 @@ int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *
 void numaperf__loop_turn(numaperf_loop_t *loop);
 /* Before a task, which may start timers: libuv's time is not older than a clock tick. */
 void numaperf__loop_refresh_time(numaperf_loop_t *loop);
-/* Whether a turn would find completions; reads memory only. */
-bool numaperf__loop_ready(const numaperf_loop_t *loop);
+/* Whether a turn would find I/O; with a ring it reads memory only, else it asks now and then. */
+bool numaperf__loop_ready(numaperf_loop_t *loop);
 /* Nanoseconds until libuv wants to run; 0 is now, UINT64_MAX never. */
 uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop);
 /* Wait for I/O, a wake, or `timeout_ns`. */

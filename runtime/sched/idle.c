@@ -207,7 +207,9 @@ static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, u
     for (;;) {
         for (uint32_t i = 0; i < pauses; i++)
             numaperf__cpu_relax();
-        if (idle_has_work(worker) || numaperf__loop_ready(worker->loop))
+        /* A spin may be asked to last for ever, a stop not. */
+        if (idle_has_work(worker) || numaperf__loop_ready(worker->loop) ||
+            numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
             return true;
         if (idle_now_ns() - start_ns >= limit_ns)
             return false;

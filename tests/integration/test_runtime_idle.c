@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Idle costs nothing: two workers get at most 1 ms of CPU in 3 s, whatever they have open. */
+/*
+ * Idle costs nothing: two workers get at most 1 ms of CPU in 3 s, whatever they have open. And what
+ * spins sees what a sleeper would.
+ */
 #include <numaperf/runtime.h>
 
 #include "support/clock.h"
@@ -87,11 +90,58 @@ static void idle_workers_on_epoll_cost_nothing(void **state)
     check_idle(NUMAPERF_IO_EPOLL, true);
 }
 
+/* ---- a worker that was asked to spin instead of sleeping ---- */
+
+#define SPIN_NS_MAX 100000000000u /* longer than any time limit here */
+
+static atomic_int async_count;
+
+static void async_came(uv_async_t *async)
+{
+    (void)async;
+    (void)atomic_fetch_add(&async_count, 1);
+}
+
+static int open_async(numaperf_worker_t *worker, void *data)
+{
+    (void)data;
+    return uv_async_init(numaperf_worker_loop(worker), &asyncs[0], async_came);
+}
+
+static void check_long_spin(uint32_t backend)
+{
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = 1;
+    box.config.io_backend = backend;
+    box.config.spin_ns_max = SPIN_NS_MAX;
+    box.config.on_worker_start = open_async;
+    assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+    atomic_store(&async_count, 0);
+    for (int i = 1; i <= 3; i++) {
+        test_sleep_ms(20); /* it spins again */
+        assert_int_equal(uv_async_send(&asyncs[0]), 0);
+        assert_true(runtime_reaches(&async_count, i));
+    }
+    test_sleep_ms(20);
+    uint64_t start_ns = test_now_ns();
+    assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
+    assert_true(test_now_ns() - start_ns < test_limit_ns(5));
+    runtime_box_close(&box);
+}
+
+static void long_spin_sees_io_and_the_stop(void **state)
+{
+    (void)state;
+    check_long_spin(NUMAPERF_IO_AUTO);
+    check_long_spin(NUMAPERF_IO_EPOLL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_workers_on_the_ring_cost_nothing),
         cmocka_unit_test(idle_workers_on_epoll_cost_nothing),
+        cmocka_unit_test(long_spin_sees_io_and_the_stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
