@@ -275,7 +275,7 @@ static int runtime_spawn_target(numaperf_rt_t *rt, const numaperf_spawn_options_
     out->on_cancel = options->on_cancel;
     out->stealable = !has_worker && (options->flags & NUMAPERF_SPAWN_NEVER_STEAL) == 0;
     out->worker = has_worker ? &rt->workers[options->worker] : NULL;
-    if (has_worker && !has_node) {
+    if (has_worker && (!has_node || options->node == NUMAPERF_NODE_ANY)) {
         out->node = out->worker->node;
         return 0;
     }

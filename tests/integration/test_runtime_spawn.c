@@ -325,6 +325,20 @@ static void bad_options_are_refused_and_nothing_runs(void **state)
     runtime_box_close(&box);
 }
 
+static void given_worker_is_of_any_node(void **state)
+{
+    (void)state;
+    struct runtime_box box = box_with(1, 0);
+    assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), 0);
+    notes_clear();
+    const uint32_t both = NUMAPERF_SPAWN_HAS_WORKER | NUMAPERF_SPAWN_HAS_NODE;
+    for (int i = 0; i < 20; i++) /* ANY turns from node to node */
+        assert_options(box.rt, both, NUMAPERF_NODE_ANY, i % 2, 0);
+    assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
+    assert_int_equal(atomic_load(&notes_count), 20);
+    runtime_box_close(&box);
+}
+
 /* ---- limits ---- */
 
 static void full_node_says_eagain_until_there_is_room(void **state)
@@ -542,6 +556,7 @@ int main(void)
         cmocka_unit_test(worker_bound_tasks_are_a_fifo_under_every_policy),
         cmocka_unit_test(batch_keeps_its_order),
         cmocka_unit_test(bad_options_are_refused_and_nothing_runs),
+        cmocka_unit_test(given_worker_is_of_any_node),
         cmocka_unit_test(full_node_says_eagain_until_there_is_room),
         cmocka_unit_test(batch_is_accepted_whole_or_not_at_all),
         cmocka_unit_test(each_node_runs_once_on_every_node),
