@@ -68,10 +68,10 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
 {
     if (count == 0)
         return 0;
+    if (!submit_accepts(rt)) /* before the limit: who retries for room must learn of the stop */
+        return submit_refuse_stopping();
     if (!submit_has_room(rt, to->node, count))
         return -EAGAIN;
-    if (!submit_accepts(rt))
-        return submit_refuse_stopping();
     struct numaperf__task *last = NULL;
     struct numaperf__task *first = numaperf__task_chain(fn, args, count, to->on_cancel, &last);
     if (first == NULL)
@@ -95,6 +95,8 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
 
 int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)
 {
+    if (!submit_accepts(rt))
+        return submit_refuse_stopping();
     for (uint32_t i = 0; i < rt->node_count; i++) {
         if (!submit_has_room(rt, &rt->nodes[i], 1))
             return -EAGAIN;

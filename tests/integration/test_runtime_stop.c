@@ -113,6 +113,35 @@ static void draining_refuses_outsiders_and_accepts_workers(void **state)
     runtime_box_close(&box);
 }
 
+/* Who tries again for room would try until the end of the tasks before it. */
+static void full_node_says_that_the_runtime_stops(void **state)
+{
+    (void)state;
+    struct runtime_box box = simple_box(1);
+    box.config.task_limit_per_node = 1;
+    assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+    struct runtime_gate gate = {.entered = 0};
+    atomic_int ran = 0;
+    assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_gate_task, &gate), 0);
+    assert_true(runtime_reaches(&gate.entered, 1));
+    assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_count_task, &ran), 0);
+    assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_count_task, &ran), -EAGAIN);
+
+    struct stopper stopper;
+    stopper_start(&stopper, box.rt, UINT64_MAX);
+    uint64_t limit_ns = test_now_ns() + test_limit_ns(5);
+    int rc = -EAGAIN;
+    while (rc == -EAGAIN && test_now_ns() < limit_ns)
+        rc = numaperf_rt_spawn(box.rt, 0, runtime_count_task, &ran);
+    int each_rc = numaperf_rt_each_node(box.rt, runtime_count_task, &ran);
+    atomic_store(&gate.open, true);
+    assert_int_equal(stopper_join(&stopper), 0);
+    assert_int_equal(rc, NUMAPERF_E_STOPPING);
+    assert_int_equal(each_rc, NUMAPERF_E_STOPPING);
+    assert_int_equal(atomic_load(&ran), 1);
+    runtime_box_close(&box);
+}
+
 static void cancelling_refuses_workers_too(void **state)
 {
     (void)state;
@@ -488,6 +517,7 @@ int main(void)
         runtime_box_close(&box);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draining_refuses_outsiders_and_accepts_workers),
+        cmocka_unit_test(full_node_says_that_the_runtime_stops),
         cmocka_unit_test(cancelling_refuses_workers_too),
         cmocka_unit_test(stop_with_a_stuck_task_times_out_and_cancels_once),
         cmocka_unit_test(stop_at_once_does_not_run_what_is_queued),
