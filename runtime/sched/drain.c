@@ -63,7 +63,13 @@ bool numaperf__rt_drained(const numaperf_rt_t *rt)
 
 void numaperf__rt_close_if_drained(numaperf_rt_t *rt)
 {
-    if (numaperf__rt_state(rt) == NUMAPERF__RT_CANCELLING && numaperf__rt_drained(rt))
+    if (numaperf__rt_state(rt) != NUMAPERF__RT_CANCELLING)
+        return;
+    /* Two that finish their last tasks at once may each miss the other's, and nobody would look
+     * again. Of two that change the same word one comes second: acq_rel hands it what the first had
+     * finished or taken back before. */
+    (void)atomic_fetch_add_explicit(&rt->finished_outside, 0, memory_order_acq_rel);
+    if (numaperf__rt_drained(rt))
         numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
 }
 
