@@ -106,9 +106,10 @@ struct numaperf__task *numaperf__inbox_pop(struct numaperf__inbox *inbox)
         return NULL;
     struct numaperf__task *task = inbox_pop_held(inbox);
     if (task != NULL) {
-        /* Written under the token only. */
+        /* Written under the token only. Release pairs with the acquire of who compares it with
+         * `accepted`: it must not see this pop without the announcement before it. */
         uint64_t taken = atomic_load_explicit(&inbox->taken, memory_order_relaxed);
-        atomic_store_explicit(&inbox->taken, taken + 1, memory_order_relaxed);
+        atomic_store_explicit(&inbox->taken, taken + 1, memory_order_release);
     }
     atomic_store_explicit(&inbox->token, false, memory_order_release);
     return task;
