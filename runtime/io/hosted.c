@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "io/loop_state.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,12 +130,14 @@ static void hosted_run_uv(numaperf_loop_t *loop)
     loop->prepared = prepare == hosted_queue_first(&loop->uv->prepare_handles) ? prepare : NULL;
 }
 
-static void hosted_arm(numaperf_loop_t *loop, struct numaperf__op *op)
+/* False when there is no room for it now: the SQ is full, and the kernel too short to empty it. */
+static bool hosted_arm(numaperf_loop_t *loop, struct numaperf__op *op)
 {
     if (op->in_flight)
-        return;
+        return true;
     int rc = numaperf__ring_submit(loop->ring, op);
-    NUMAPERF_ASSERT(rc == 0);
+    NUMAPERF_ASSERT(rc == 0 || rc == -EBUSY);
+    return rc == 0;
 }
 
 void numaperf__loop_turn(numaperf_loop_t *loop)
@@ -154,10 +157,10 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
     if (loop->uv_due || hosted_has_to_prepare(loop) || uv_backend_timeout(loop->uv) == 0) {
         hosted_run_uv(loop);
         /* Armed now, not only before a wait: a worker that is never idle has I/O, too. */
-        if (loop->ring != NULL)
-            hosted_arm(loop, &loop->poll_op);
-        else
+        if (loop->ring == NULL)
             loop->polled_ns = uv_hrtime();
+        else if (!hosted_arm(loop, &loop->poll_op))
+            loop->uv_due = true;
     }
 }
 
@@ -224,8 +227,9 @@ void numaperf__loop_wait(numaperf_loop_t *loop, uint64_t timeout_ns)
         hosted_wait_poll(loop, timeout_ns);
         return;
     }
-    hosted_arm(loop, &loop->poll_op);
-    hosted_arm(loop, &loop->wake_op);
+    /* Without either of them a wait might never end. */
+    if (!hosted_arm(loop, &loop->poll_op) || !hosted_arm(loop, &loop->wake_op))
+        return;
     int rc = numaperf__ring_wait(loop->ring, timeout_ns);
     NUMAPERF_ASSERT(rc == 0);
 }

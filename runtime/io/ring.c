@@ -252,6 +252,26 @@ bool numaperf__ring_pending(const struct numaperf__ring *ring)
     return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
+/*
+ * What an enter says, less what only says "not now": the time is over, a signal came, the CQ must
+ * be emptied first, the kernel is short of memory. What was queued stays so; the next turn goes on.
+ * (-EBADR: too short even to keep a completion that found the CQ full.)
+ */
+static int ring_settle(int rc)
+{
+    switch (rc) {
+    case -ETIME:
+    case -EINTR:
+    case -EBUSY:
+    case -EAGAIN:
+    case -ENOMEM:
+    case -EBADR:
+        return 0;
+    default:
+        return rc < 0 ? rc : 0;
+    }
+}
+
 int numaperf__ring_flush(struct numaperf__ring *ring)
 {
     struct io_uring *uring = &ring->uring;
@@ -260,11 +280,7 @@ int numaperf__ring_flush(struct numaperf__ring *ring)
         return 0;
 
     ring_count_enter(ring);
-    int rc = io_uring_submit_and_get_events(uring);
-    /* Interrupted, or the CQ must be emptied first: the next turn goes on. */
-    if (rc == -EINTR || rc == -EBUSY || rc == -EAGAIN)
-        return 0;
-    return rc < 0 ? rc : 0;
+    return ring_settle(io_uring_submit_and_get_events(uring));
 }
 
 int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
@@ -282,9 +298,7 @@ int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
         struct io_uring_cqe *cqe = NULL;
         rc = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &limit, NULL);
     }
-    if (rc == -ETIME || rc == -EINTR || rc == -EBUSY || rc == -EAGAIN)
-        return 0;
-    return rc < 0 ? rc : 0;
+    return ring_settle(rc);
 }
 
 static unsigned ring_collect(struct numaperf__ring *ring, unsigned max, struct numaperf__list *list)
