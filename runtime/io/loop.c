@@ -204,16 +204,25 @@ static void loop_detach(numaperf_loop_t *loop)
         (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* whether others are alive does not matter */
 }
 
+/* Have the ring signal. A filter may refuse this where it let the ring be made. */
+static int loop_register(numaperf_loop_t *loop, uint32_t backend)
+{
+    if (loop->ring == NULL)
+        return 0;
+    int rc = numaperf__wake_init(&loop->ring_event);
+    if (rc < 0)
+        return numaperf__fail(rc, -rc, "eventfd", "no descriptor for the ring's signal");
+    rc = numaperf__ring_register_eventfd(loop->ring, loop->ring_event.fd);
+    if (rc == 0)
+        return 0;
+    numaperf__wake_fini(&loop->ring_event);
+    return numaperf__loop_refused(loop, backend, rc, "io_uring_register");
+}
+
 /* Hang the ring on the uv loop; see the file comment. */
 static int loop_attach(numaperf_loop_t *loop)
 {
-    int rc = numaperf__wake_init(&loop->ring_event);
-    if (rc < 0)
-        return rc;
-    rc = numaperf__ring_register_eventfd(loop->ring, loop->ring_event.fd);
-    if (rc < 0)
-        return rc;
-    rc = uv_prepare_init(loop->uv, &loop->submit);
+    int rc = uv_prepare_init(loop->uv, &loop->submit);
     NUMAPERF_ASSERT(rc == 0);
     loop->open_handles = 1;
     numaperf__loop_mark((uv_handle_t *)&loop->submit);
@@ -267,6 +276,11 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
     if (rc < 0)
         return rc;
     NUMAPERF_ASSERT(loop != NULL);
+    rc = loop_register(loop, cfg.backend);
+    if (rc < 0) {
+        numaperf__loop_free(loop);
+        return rc;
+    }
     if (loop->ring != NULL) {
         rc = loop_attach(loop);
         if (rc < 0) {

@@ -120,6 +120,31 @@ static void scene_enter_refused(const void *arg)
     CHECK(numaperf_rt_start(&config, &rt) == -EPERM);
 }
 
+/* The same for a loop of the user, whose ring has to be registered with. */
+static void scene_register_refused(const void *arg)
+{
+    const long call = SYS_io_uring_register;
+    numaperf_loop_config_t config = NUMAPERF_LOOP_CONFIG_INIT;
+    numaperf_loop_t *loop = NULL;
+    CHECK(numaperf_loop_create(NULL, &loop) == 0); /* what libuv makes once for good */
+    CHECK(numaperf_loop_destroy(loop) == 0);
+    loop = NULL;
+    sandbox_deny(*(const int *)arg, &call, 1);
+    struct census before = census_take();
+    config.backend = NUMAPERF_IO_URING;
+    CHECK(numaperf_loop_create(&config, &loop) == -*(const int *)arg);
+    CHECK(strstr(numaperf_last_error()->reason, "io_uring_register") != NULL);
+    CHECK(loop == NULL);
+    CHECK(census_returns_to(&before));
+    config.backend = NUMAPERF_IO_AUTO;
+    CHECK(numaperf_loop_create(&config, &loop) == 0);
+    CHECK(numaperf_loop_backend(loop) == NUMAPERF_IO_EPOLL);
+    CHECK(strstr(numaperf_loop_backend_reason(loop), "io_uring_register") != NULL);
+    CHECK(numaperf_loop_run(loop, UV_RUN_DEFAULT) == 0);
+    CHECK(numaperf_loop_destroy(loop) == 0);
+    CHECK(census_returns_to(&before));
+}
+
 static void ring_that_cannot_be_used_is_epoll(void **state)
 {
     (void)state;
@@ -135,6 +160,8 @@ static void ring_that_cannot_be_used_is_epoll(void **state)
     const long calls[] = {SYS_io_uring_enter, SYS_io_uring_register};
     assert_true(sandbox_run(scene_enter_refused, &calls[0]));
     assert_true(sandbox_run(scene_enter_refused, &calls[1]));
+    const int error = EPERM;
+    assert_true(sandbox_run(scene_register_refused, &error));
 }
 
 int main(void)
