@@ -552,15 +552,15 @@ static int runtime_part_placement(const numaperf_worker_t *worker, uint32_t part
     if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
         return numaperf__fail(NUMAPERF_E_STOPPING, 0, "placement", "worker %u has ended",
                               worker->index);
-    if (part == NUMAPERF_WORKER_STACK)
-        return numaperf__pages_query(worker->stack_base, worker->stack_length, out);
-    if (worker->ring_length[0] == 0)
+    if (part == NUMAPERF_WORKER_RING && worker->ring_length[0] == 0)
         return numaperf__fail(NUMAPERF_E_UNSUPPORTED, 0, "placement", "worker %u has no ring",
                               worker->index);
-    int rc = numaperf__pages_query(worker->ring_base[0], worker->ring_length[0], out);
-    if (rc == 0)
-        rc = numaperf__pages_query(worker->ring_base[1], worker->ring_length[1], out);
-    return rc;
+    int rc = 0;
+    if (part == NUMAPERF_WORKER_STACK)
+        rc = numaperf__pages_query(worker->stack_base, worker->stack_length, out);
+    for (int i = 0; part == NUMAPERF_WORKER_RING && i < 2 && rc == 0; i++)
+        rc = numaperf__pages_query(worker->ring_base[i], worker->ring_length[i], out);
+    return rc == 0 ? 0 : numaperf__fail(rc, -rc, "placement", "the pages cannot be queried");
 }
 
 int numaperf_worker_placement(const numaperf_worker_t *worker, uint32_t part,
@@ -571,9 +571,7 @@ int numaperf_worker_placement(const numaperf_worker_t *worker, uint32_t part,
     numaperf_placement_t found = NUMAPERF_PLACEMENT_INIT;
     int rc = runtime_part_placement(worker, part, &found);
     if (rc < 0)
-        return numaperf_last_error()->code == rc
-                   ? rc
-                   : numaperf__fail(rc, -rc, "placement", "the pages cannot be queried");
+        return rc;
     return numaperf__result_store(out, RUNTIME_PLACEMENT_MIN_SIZE, &found, sizeof(found),
                                   "placement");
 }

@@ -108,6 +108,18 @@ static void scene_without_ring(const void *arg)
     CHECK(census_returns_to(&before));
 }
 
+/* Each refusal leaves its own record, also after another with the same code. */
+static void check_query_refused(numaperf_rt_t *rt, int error)
+{
+    numaperf_worker_t *worker = numaperf_rt_worker(rt, 0);
+    numaperf_placement_t placement = NUMAPERF_PLACEMENT_INIT;
+    CHECK(numaperf_arena_audit(numaperf_worker_arena(worker), &placement) == -error);
+    CHECK(strcmp(numaperf_last_error()->operation, "placement") != 0);
+    CHECK(numaperf_worker_placement(worker, NUMAPERF_WORKER_STACK, &placement) == -error);
+    CHECK(strcmp(numaperf_last_error()->operation, "placement") == 0);
+    CHECK(numaperf_last_error()->code == -error && numaperf_last_error()->sys_errno == error);
+}
+
 static void scene_without_placement(const void *arg)
 {
     const struct denial *denial = arg;
@@ -121,6 +133,8 @@ static void scene_without_placement(const void *arg)
     CHECK(!numaperf_is_strict(&level));
     CHECK(numaperf_enforcement_reason(&level) != NULL && level.reason[0] != '\0');
     check_works(rt);
+    if (denial->call == SYS_move_pages)
+        check_query_refused(rt, denial->error);
     numaperf_rt_destroy(rt);
 
     struct census before = census_take();
