@@ -331,11 +331,16 @@ static void given_worker_is_of_any_node(void **state)
     struct runtime_box box = box_with(1, 0);
     assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), 0);
     notes_clear();
-    const uint32_t both = NUMAPERF_SPAWN_HAS_WORKER | NUMAPERF_SPAWN_HAS_NODE;
-    for (int i = 0; i < 20; i++) /* ANY turns from node to node */
-        assert_options(box.rt, both, NUMAPERF_NODE_ANY, i % 2, 0);
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_WORKER | NUMAPERF_SPAWN_HAS_NODE;
+    options.node = NUMAPERF_NODE_ANY;
+    for (int i = 0; i < 20; i++) { /* ANY turns from node to node */
+        options.worker = i % 2;
+        assert_int_equal(numaperf_rt_spawn_with(box.rt, &options, note_task, &notes[i]), 0);
+    }
     assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
-    assert_int_equal(atomic_load(&notes_count), 20);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(notes[i].worker, i % 2);
     runtime_box_close(&box);
 }
 
