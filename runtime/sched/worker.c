@@ -79,6 +79,7 @@ static void worker_loop(struct numaperf_worker *worker)
     while (numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
         numaperf__counter_add_owner(&worker->turn, 1);
         numaperf__loop_turn(worker->loop);
+        worker_publish_ring(worker); /* here: one that is never idle has counters, too */
         uint32_t ran = 0;
         struct numaperf__task *task = NULL;
         while (ran < WORKER_TASK_BUDGET && (task = numaperf__worker_take_own(worker)) != NULL) {
@@ -88,7 +89,6 @@ static void worker_loop(struct numaperf_worker *worker)
         if (ran > 0)
             continue;
         numaperf__rt_close_if_drained(worker->rt);
-        worker_publish_ring(worker);
         task = numaperf__worker_idle(worker);
         if (task != NULL)
             worker_run_task(worker, task);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Idle costs nothing: two workers get at most 1 ms of CPU in 3 s, whatever they have open. And what
- * spins sees what a sleeper would.
+ * spins sees what a sleeper would, and what is busy tells what an idle one would.
  */
 #include <numaperf/runtime.h>
 
@@ -136,12 +136,53 @@ static void long_spin_sees_io_and_the_stop(void **state)
     check_long_spin(NUMAPERF_IO_EPOLL);
 }
 
+/* ---- a worker that is never idle ---- */
+
+static void again_task(numaperf_worker_t *worker, void *go_on)
+{
+    atomic_bool *flag = go_on;
+    if (atomic_load(flag))
+        (void)numaperf_rt_spawn(numaperf_worker_rt(worker), NUMAPERF_NODE_LOCAL, again_task, flag);
+}
+
+static void busy_worker_tells_what_its_ring_does(void **state)
+{
+    (void)state;
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = 1;
+    box.config.on_worker_start = open_async;
+    assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+    if (numaperf_worker_backend(numaperf_rt_worker(box.rt, 0)) != NUMAPERF_IO_URING) {
+        print_message("skipped: no ring: %s\n",
+                      numaperf_worker_backend_reason(numaperf_rt_worker(box.rt, 0)));
+        runtime_box_close(&box);
+        skip();
+    }
+    atomic_bool go_on = true;
+    atomic_store(&async_count, 0);
+    assert_int_equal(numaperf_rt_spawn(box.rt, 0, again_task, &go_on), 0);
+    test_sleep_ms(20); /* it is busy */
+    numaperf_worker_stats_t before = NUMAPERF_WORKER_STATS_INIT;
+    numaperf_worker_stats_t after = NUMAPERF_WORKER_STATS_INIT;
+    assert_int_equal(numaperf_rt_worker_stats(box.rt, 0, &before), 0);
+    for (int i = 1; i <= 20; i++) {
+        assert_int_equal(uv_async_send(&asyncs[0]), 0);
+        assert_true(runtime_reaches(&async_count, i));
+    }
+    assert_int_equal(numaperf_rt_worker_stats(box.rt, 0, &after), 0);
+    atomic_store(&go_on, false);
+    assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
+    assert_true(after.ring_completions >= before.ring_completions + 15);
+    runtime_box_close(&box);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_workers_on_the_ring_cost_nothing),
         cmocka_unit_test(idle_workers_on_epoll_cost_nothing),
         cmocka_unit_test(long_spin_sees_io_and_the_stop),
+        cmocka_unit_test(busy_worker_tells_what_its_ring_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
