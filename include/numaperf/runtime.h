@@ -134,11 +134,12 @@ enum { NUMAPERF_WORKER_ARENA = 0, NUMAPERF_WORKER_STACK, NUMAPERF_WORKER_RING };
  *
  * When this returns 0 every worker is pinned, has its memory, has run on_worker_start and, on the
  * first of each node, on_node_start, and tasks run. Otherwise nothing is left: no thread, mapping
- * or descriptor. In hard mode every placement was read back inside the worker's own thread.
+ * or descriptor. In hard mode every placement was read back inside the worker's own thread. Until
+ * it returns, only the start callbacks may use the runtime, which a failed start frees.
  *
- * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -EAGAIN no thread; NUMAPERF_E_NO_NODE;
- *           NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with NUMAPERF_IO_URING the errno that
- *           refused the ring; what a start callback returned.
+ * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -EAGAIN no thread; -EMFILE, -ENFILE no descriptor;
+ *           NUMAPERF_E_NO_NODE; NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with
+ *           NUMAPERF_IO_URING the errno that refused the ring; what a start callback returned.
  * Owner:    caller, until numaperf_rt_destroy().
  * Threads:  any.
  */
@@ -192,7 +193,7 @@ NUMAPERF_API int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, v
  *
  * Units:    nanoseconds.
  * Returns:  0 all workers have ended; -ETIMEDOUT a callback is still running; -EDEADLK called on a
- *           worker of this runtime, or in on_violation; -EINVAL.
+ *           worker of this runtime, or in on_violation; -EINVAL; -ENOMEM, and nothing was done.
  * Threads:  any but the runtime's own.
  */
 NUMAPERF_API int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns);
