@@ -135,7 +135,7 @@ enum { NUMAPERF_WORKER_ARENA = 0, NUMAPERF_WORKER_STACK, NUMAPERF_WORKER_RING };
  * When this returns 0 every worker is pinned, has its memory, has run on_worker_start and, on the
  * first of each node, on_node_start, and tasks run. Otherwise nothing is left: no thread, mapping
  * or descriptor. In hard mode every placement was read back inside the worker's own thread. Until
- * it returns, only the start callbacks may use the runtime, which a failed start frees.
+ * it returns, only the runtime's own threads may use it; a start that fails frees it.
  *
  * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -EAGAIN no thread; -EMFILE, -ENFILE no descriptor;
  *           NUMAPERF_E_NO_NODE; NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with
