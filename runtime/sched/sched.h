@@ -104,7 +104,8 @@ struct numaperf_rt {
     _Atomic uint32_t exited_count;                       /* worker threads past their last act */
     _Atomic uint64_t finished_outside; /* tasks cancelled by a thread that is no worker */
     _Atomic uint64_t violation_count;
-    _Atomic uint32_t next_node; /* where a search for NODE_ANY begins */
+    /* Where a search for NODE_ANY begins: written by every such spawn, apart from what all read. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t next_node;
 
     alignas(NUMAPERF_CACHE_LINE) numaperf_rt_config_t config; /* defaults filled in */
     const numaperf_topology_t *topology;
