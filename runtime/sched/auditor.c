@@ -32,6 +32,8 @@
 #include <unistd.h>
 
 #define AUDITOR_INTERVAL_MS_DEFAULT 5000u
+#define AUDITOR_LOOKS_MAX 1000 /* more, at what may be over in a moment: a second of them */
+#define AUDITOR_LOOK_PAUSE_NS 1000000
 
 struct numaperf__auditor {
     numaperf_rt_t *rt;
@@ -54,6 +56,8 @@ struct auditor_finding {
     int found;
     char text[192];
 };
+
+typedef void (*auditor_look_fn)(const struct numaperf_worker *, struct auditor_finding *);
 
 /* ---- looks ---- */
 
@@ -191,6 +195,38 @@ static void auditor_report(struct numaperf__auditor *auditor, const struct audit
     rt->config.on_violation(rt, &violation, rt->config.data);
 }
 
+static bool auditor_worker_runs(const struct numaperf_worker *worker)
+{
+    /* Acquire: the look is between two of these. */
+    return atomic_load_explicit(&worker->state, memory_order_acquire) == NUMAPERF__WORKER_RUNNING;
+}
+
+/*
+ * While numaperf_uv_spawn() runs, its thread has what the process was started with. So what is
+ * found counts when it is found at a worker that is in no callback: one that does not run before
+ * the look nor after it, in the same turn. At one that always runs it must be there every time.
+ */
+static void auditor_look_again(const struct numaperf__auditor *auditor, auditor_look_fn look,
+                               struct auditor_finding *io_finding)
+{
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = AUDITOR_LOOK_PAUSE_NS};
+    const struct numaperf_worker *worker = &auditor->rt->workers[io_finding->worker];
+    if (numaperf__rt_state(auditor->rt) < NUMAPERF__RT_RUNNING)
+        return; /* the first look: no callback runs */
+    for (int i = 0; i < AUDITOR_LOOKS_MAX && !auditor_stopping(auditor); i++) {
+        uint64_t turn = atomic_load_explicit(&worker->turn, memory_order_acquire);
+        bool ran = auditor_worker_runs(worker);
+        io_finding->found = 0;
+        look(worker, io_finding);
+        if (io_finding->found <= 0)
+            return;
+        if (!ran && !auditor_worker_runs(worker) &&
+            atomic_load_explicit(&worker->turn, memory_order_acquire) == turn)
+            return;
+        (void)nanosleep(&pause, NULL); /* all signals are blocked */
+    }
+}
+
 typedef void (*auditor_take_fn)(struct numaperf__auditor *, const struct auditor_finding *);
 
 /* One look at everything; each finding goes to `take`. */
@@ -199,7 +235,7 @@ static void auditor_pass(struct numaperf__auditor *auditor, auditor_take_fn take
     numaperf_rt_t *rt = auditor->rt;
     static const struct {
         uint32_t kind;
-        void (*look)(const struct numaperf_worker *, struct auditor_finding *);
+        auditor_look_fn look;
     } looks[] = {{NUMAPERF_VIOLATION_AFFINITY, auditor_look_affinity},
                  {NUMAPERF_VIOLATION_MEMPOLICY, auditor_look_policy},
                  {NUMAPERF_VIOLATION_PAGES, auditor_look_pages}};
@@ -212,6 +248,8 @@ static void auditor_pass(struct numaperf__auditor *auditor, auditor_take_fn take
                 continue;
             finding = (struct auditor_finding){.kind = looks[k].kind, .worker = (int32_t)i};
             looks[k].look(&rt->workers[i], &finding);
+            if (finding.found > 0 && looks[k].kind != NUMAPERF_VIOLATION_PAGES)
+                auditor_look_again(auditor, looks[k].look, &finding);
             take(auditor, &finding);
         }
     }

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <cmocka.h>
 
@@ -250,9 +251,69 @@ static void a_stop_in_on_violation_is_refused_and_a_long_one_keeps_no_stop(void 
     runtime_box_close(&box);
 }
 
+/* ---- what is not a drift ---- */
+
+#define CHILDREN 150
+
+static uv_process_t child;
+static uv_process_options_t child_options;
+static atomic_int child_count;
+static atomic_int child_result;
+
+static void child_start(uv_loop_t *loop);
+
+static void child_closed(uv_handle_t *handle)
+{
+    if (atomic_fetch_add(&child_count, 1) + 1 < CHILDREN)
+        child_start(handle->loop);
+}
+
+static void child_ended(uv_process_t *process, int64_t status, int signal)
+{
+    (void)status;
+    (void)signal;
+    uv_close((uv_handle_t *)process, child_closed);
+}
+
+static void child_start(uv_loop_t *loop)
+{
+    static char name[] = "/bin/true";
+    static char *args[] = {name, NULL};
+    child_options = (uv_process_options_t){.exit_cb = child_ended, .file = name, .args = args};
+    int rc = numaperf_uv_spawn(loop, &child, &child_options);
+    if (rc < 0) {
+        atomic_store(&child_result, rc);
+        atomic_store(&child_count, CHILDREN);
+    }
+}
+
+static void child_task(numaperf_worker_t *worker, void *arg)
+{
+    (void)arg;
+    child_start(numaperf_worker_loop(worker));
+}
+
+/* While a child is made its parent is not pinned; the audit comes at any moment. */
+static void a_worker_that_makes_children_has_not_drifted(void **state)
+{
+    (void)state;
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = 1;
+    box.config.audit_interval_ms = 2;
+    assert_int_equal(runtime_box_open(&box, NULL), 0);
+    atomic_store(&child_count, 0);
+    atomic_store(&child_result, 0);
+    assert_int_equal(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, child_task, NULL), 0);
+    assert_true(runtime_reaches(&child_count, CHILDREN));
+    assert_int_equal(atomic_load(&child_result), 0);
+    assert_int_equal(numaperf_rt_violation_count(box.rt), 0);
+    runtime_box_close(&box);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_worker_that_makes_children_has_not_drifted),
         cmocka_unit_test(a_worker_whose_affinity_was_changed_is_reported_once_an_episode),
         cmocka_unit_test(a_worker_whose_memory_policy_was_changed_is_reported),
         cmocka_unit_test(pages_that_another_thread_moved_away_are_reported),
