@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -310,6 +311,7 @@ static int loop_bind(numaperf_loop_t *loop)
             return numaperf__fail(-EBUSY, 0, "loop", "the loop is bound to another thread");
         return 0;
     }
+    atomic_store_explicit(&loop->thread_id, (int32_t)syscall(SYS_gettid), memory_order_relaxed);
     if (loop->ring == NULL)
         return 0;
     int rc = numaperf__ring_enable(loop->ring);
@@ -330,6 +332,10 @@ int numaperf_loop_run(numaperf_loop_t *loop, int mode)
     int rc = loop_bind(loop);
     if (rc < 0)
         return rc;
+    /* A new thread may have got the pthread_t of one that ended; the ring knows them apart. */
+    if (atomic_load_explicit(&loop->thread_id, memory_order_relaxed) !=
+        (int32_t)syscall(SYS_gettid))
+        return numaperf__fail(-EBUSY, 0, "loop", "the loop is bound to a thread that has ended");
     if (atomic_load_explicit(&loop->running, memory_order_relaxed))
         return numaperf__fail(-EBUSY, 0, "loop", "it is running: called from one of its callbacks");
     atomic_store_explicit(&loop->running, true, memory_order_relaxed);

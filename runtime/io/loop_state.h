@@ -35,10 +35,11 @@ struct numaperf_loop {
     uv_prepare_t submit;
     uv_poll_t completions;
     struct numaperf__wake ring_event; /* registered with the ring */
-    _Atomic uintptr_t thread; /* pthread_self() of who it is bound to, ring enabled; 0: nobody */
-    _Atomic bool running;     /* inside numaperf_loop_run(), or our handles are being closed */
-    bool referenced;          /* `completions` keeps the uv loop alive: operations are in flight */
-    uint32_t open_handles;    /* of ours, until their close callbacks */
+    _Atomic uintptr_t thread;  /* pthread_self() of who it is bound to, ring enabled; 0: nobody */
+    _Atomic int32_t thread_id; /* of the same, by who bound it */
+    _Atomic bool running;      /* inside numaperf_loop_run(), or our handles are being closed */
+    bool referenced;           /* `completions` keeps the uv loop alive: operations are in flight */
+    uint32_t open_handles;     /* of ours, until their close callbacks */
 };
 
 /* A loop with its ring, disabled, and its libuv loop; `adopted` may be NULL. -errno, recorded. */

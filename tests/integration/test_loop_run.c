@@ -335,6 +335,8 @@ static void first_run_binds_not_create(void **state)
     assert_int_equal(foreign.run, 0);
     assert_int_equal(numaperf_loop_run(foreign.loop, UV_RUN_NOWAIT), -EBUSY);
     assert_int_equal(numaperf_last_error()->code, -EBUSY);
+    in_thread(run_foreign, &foreign); /* another one, which may have got the same pthread_t */
+    assert_int_equal(foreign.run, -EBUSY);
     /* Its thread has ended: what is left of it must not leak. */
     assert_int_equal(numaperf_loop_destroy(foreign.loop), 0);
 }
