@@ -314,6 +314,9 @@ int numaperf_rt_spawn_batch(numaperf_rt_t *rt, const numaperf_spawn_options_t *o
         return rc;
     if (args == NULL && count > 0)
         return numaperf__fail(-EINVAL, 0, "spawn", "args is NULL, count is %zu", count);
+    if (count > rt->config.task_limit_per_node)
+        return numaperf__fail(-EINVAL, 0, "spawn", "count %zu is above the limit of a node, %llu",
+                              count, (unsigned long long)rt->config.task_limit_per_node);
     const numaperf_spawn_options_t defaults = NUMAPERF_SPAWN_OPTIONS_INIT;
     numaperf_spawn_options_t loaded;
     rc = numaperf__config_load(&loaded, sizeof(loaded), RUNTIME_OPTIONS_MIN_SIZE,

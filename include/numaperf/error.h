@@ -70,6 +70,7 @@ NUMAPERF_API const char *numaperf_err_name(int code);
  * Receive the library's messages. It is silent until this is called.
  *
  * `fn` may be called from any thread, one call at a time, and must not call numaperf_set_log().
+ * It may call the library otherwise; what that would tell it is dropped.
  * NULL silences the library again; when this returns, the earlier `fn` is no longer running.
  *
  * Threads:  any.

@@ -169,7 +169,8 @@ NUMAPERF_API int numaperf_rt_spawn_with(numaperf_rt_t *rt, const numaperf_spawn_
 /**
  * Spawn `count` tasks fn(worker, args[i]) with the same options, in order: all of them or none.
  *
- * Returns:  0; as numaperf_rt_spawn_with(), and then none was accepted.
+ * Returns:  0; as numaperf_rt_spawn_with(), and then none was accepted; -EINVAL also for a `count`
+ *           above task_limit_per_node, for which there would never be room.
  * Threads:  any.
  */
 NUMAPERF_API int numaperf_rt_spawn_batch(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,

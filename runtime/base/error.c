@@ -18,6 +18,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,8 +30,9 @@ static struct {
     pthread_mutex_t mutex;
     void (*fn)(int level, const char *text, void *data); /* under mutex */
     void *data;                                          /* under mutex */
+    bool is_running;    /* under mutex: seen true, it is this very thread that is inside fn */
     atomic_bool is_set; /* a hint that spares the mutex while silent */
-} log_hook = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+} log_hook = {.mutex = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP};
 
 const numaperf_error_t *numaperf_last_error(void)
 {
@@ -82,8 +84,12 @@ void numaperf__log(int level, const char *format, ...)
     va_end(args);
 
     (void)pthread_mutex_lock(&log_hook.mutex);
-    if (log_hook.fn != NULL)
+    /* A hook whose own calls fail must not be told of that for ever. */
+    if (log_hook.fn != NULL && !log_hook.is_running) {
+        log_hook.is_running = true;
         log_hook.fn(level, text, log_hook.data);
+        log_hook.is_running = false;
+    }
     (void)pthread_mutex_unlock(&log_hook.mutex);
 }
 

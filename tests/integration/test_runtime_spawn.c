@@ -401,8 +401,10 @@ static void batch_is_accepted_whole_or_not_at_all(void **state)
         args[i] = &ran;
     numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
     options.flags = NUMAPERF_SPAWN_HAS_NODE;
+    /* More than ever fits is not worth trying again. */
     assert_int_equal(numaperf_rt_spawn_batch(box.rt, &options, runtime_count_task, args, 11),
-                     -EAGAIN);
+                     -EINVAL);
+    assert_non_null(strstr(numaperf_last_error()->reason, "11 is above"));
     assert_int_equal(numaperf_rt_spawn_batch(box.rt, &options, runtime_count_task, args, 6), 0);
     assert_int_equal(numaperf_rt_spawn_batch(box.rt, &options, runtime_count_task, args, 6),
                      -EAGAIN);

@@ -185,6 +185,26 @@ static void messages_reach_the_hook_and_nobody_else(void **state)
     assert_int_equal(later.count, 1);
 }
 
+static void log_fail_again(int level, const char *text, void *data)
+{
+    (void)level;
+    (void)text;
+    int *calls = data;
+    (*calls)++;
+    (void)numaperf__fail(-EINVAL, 0, "nested", "told while being told");
+}
+
+static void log_hook_whose_own_calls_fail_is_not_told_of_it(void **state)
+{
+    (void)state;
+    int calls = 0;
+    numaperf_set_log(log_fail_again, &calls);
+    (void)numaperf__fail(-ENOENT, ENOENT, "outer", "first");
+    (void)numaperf__fail(-ENOENT, ENOENT, "outer", "second");
+    numaperf_set_log(NULL, NULL);
+    assert_int_equal(calls, 2);
+}
+
 static void log_check(int level, const char *text, void *data)
 {
     (void)level;
@@ -266,6 +286,7 @@ static void a_broken_invariant_ends_the_process_and_says_where(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(log_hook_whose_own_calls_fail_is_not_told_of_it),
         cmocka_unit_test(each_thread_has_its_own_last_error),
         cmocka_unit_test(long_texts_are_cut_and_terminated),
         cmocka_unit_test(a_record_of_another_thread_can_be_taken_over),
