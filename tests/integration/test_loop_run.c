@@ -119,7 +119,7 @@ static void run_equals_uv_run(void **state)
         for (int adopt = 0; adopt < 2; adopt++) {
             bool alike = false;
             for (int i = 0; i < 5 && !alike; i++) {
-                test_sleep_ms(i == 0 ? 0 : 100);
+                test_sleep_ms(i == 0 ? 10 : 100);
                 alike = plays_alike(scene, backend, adopt != 0);
             }
             assert_true(alike);

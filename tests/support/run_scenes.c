@@ -330,6 +330,7 @@ static void play_close_opens(struct run_stage *stage)
     run(stage, UV_RUN_ONCE);
     run(stage, UV_RUN_ONCE);
     run(stage, UV_RUN_ONCE);
+    run(stage, UV_RUN_DEFAULT); /* one of them may have been interrupted: nothing is left open */
 }
 
 static void play_async(struct run_stage *stage)
@@ -388,6 +389,7 @@ static void play_work(struct run_stage *stage)
     run(stage, UV_RUN_DEFAULT);
     (void)uv_queue_work(stage->uv, &work, work_runs, work_done);
     run(stage, UV_RUN_ONCE);
+    run(stage, UV_RUN_DEFAULT);
 }
 
 static void on_connect(uv_connect_t *request, int status)
