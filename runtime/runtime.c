@@ -14,6 +14,7 @@
  * stop_mutex makes the joins happen once.
  */
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/error.h"
 #include "io/loop.h"
@@ -344,14 +345,6 @@ int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)
 
 /* ---- stop ---- */
 
-static uint64_t runtime_now_ns(void)
-{
-    struct timespec now;
-    int rc = clock_gettime(CLOCK_MONOTONIC, &now);
-    NUMAPERF_ASSERT(rc == 0);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* What a stop remembers of the workers, to tell a callback that does not return. */
 struct runtime_watch {
     uint64_t start_ns;
@@ -400,13 +393,13 @@ static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
 static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, struct runtime_watch *watch)
 {
     const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
-    watch->start_ns = runtime_now_ns();
+    watch->start_ns = numaperf__clock_now_ns();
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         watch->turns[i] = UINT64_MAX;
         watch->since_ns[i] = watch->start_ns;
     }
     for (;;) {
-        uint64_t now_ns = runtime_now_ns();
+        uint64_t now_ns = numaperf__clock_now_ns();
         bool time_is_over = now_ns - watch->start_ns >= timeout_ns;
         bool stuck = runtime_any_stuck(rt, watch, now_ns);
         if (runtime_stop_step(rt, time_is_over, stuck))

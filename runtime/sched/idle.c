@@ -31,23 +31,15 @@
  * spin_ns_max it looks around that long before it sleeps, else not at all.
  */
 #include "base/assert.h"
+#include "base/clock.h"
 #include "io/loop.h"
 #include "sched/sched.h"
 
 #include <sched.h>
-#include <time.h>
 
 #define IDLE_BARREN_MAX 32u      /* fruitless rounds before the PU is offered to others */
 #define IDLE_PEEK_PAUSES_MAX 32u /* pauses between two looks of a spin */
 #define IDLE_GAP_CAP_NS 1000000u /* longer waits are as good as this one to the average */
-
-static uint64_t idle_now_ns(void)
-{
-    struct timespec now;
-    int rc = clock_gettime(CLOCK_MONOTONIC, &now);
-    NUMAPERF_ASSERT(rc == 0);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 /* ---- states ---- */
 
@@ -211,7 +203,7 @@ static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, u
         if (idle_has_work(worker) || numaperf__loop_ready(worker->loop) ||
             numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
             return true;
-        if (idle_now_ns() - start_ns >= limit_ns)
+        if (numaperf__clock_now_ns() - start_ns >= limit_ns)
             return false;
         /* Peeks fetch lines that pushers write: fewer of them cost the pushers less. */
         if (pauses < IDLE_PEEK_PAUSES_MAX)
@@ -260,7 +252,7 @@ struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker)
     uint64_t timeout_ns = task == NULL ? numaperf__loop_timeout_ns(worker->loop) : 0;
     if (timeout_ns > 0) {
         uint64_t spin_ns = worker->rt->config.spin_ns_max;
-        uint64_t start_ns = idle_now_ns();
+        uint64_t start_ns = numaperf__clock_now_ns();
         bool found = false;
         if (spin_ns > 0 && worker->idle_gap_ns <= spin_ns) {
             numaperf__counter_add_owner(&worker->counters.spins, 1);
@@ -269,7 +261,7 @@ struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker)
         if (!found) /* asked again: the spin took its time */
             idle_sleep(worker, numaperf__loop_timeout_ns(worker->loop));
         if (spin_ns > 0)
-            idle_learn_gap(worker, idle_now_ns() - start_ns);
+            idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
         task = idle_take(worker);
     }
     if (task == NULL)

@@ -9,6 +9,7 @@
 #include <numaperf/error.h>
 
 #include "support/fake_syscall.h"
+#include "support/thread_case.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -18,57 +19,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-/* ---- every case starts and ends with the affinity and policy of the start ---- */
-
-static struct numaperf__thread_state at_start;
-
-static int case_setup(void **state)
-{
-    (void)state;
-    fake_clear();
-    return 0;
-}
-
-static int case_teardown(void **state)
-{
-    (void)state;
-    fake_clear();
-    numaperf_cpuset_t now;
-    int rc = numaperf__affinity_get(0, &now);
-    bool is_same = rc == 0 && numaperf_cpuset_equal(&now, &at_start.cpus);
-    (void)numaperf__thread_state_set(&at_start);
-    if (!is_same)
-        print_error("the case left the thread with another affinity\n");
-    return is_same ? 0 : -1;
-}
-
-static int first_cpu(void)
-{
-    return numaperf_cpuset_next(&at_start.cpus, -1);
-}
-
-static numaperf_cpuset_t set_of(int a, int b)
-{
-    numaperf_cpuset_t set;
-    numaperf_cpuset_zero(&set);
-    assert_int_equal(numaperf_cpuset_add(&set, a), 0);
-    assert_int_equal(numaperf_cpuset_add(&set, b), 0);
-    return set;
-}
-
-static numaperf_cpuset_t affinity_now(void)
-{
-    numaperf_cpuset_t now;
-    assert_int_equal(numaperf_get_affinity(&now), 0);
-    return now;
-}
-
-static void assert_affinity_is(const numaperf_cpuset_t *wanted)
-{
-    numaperf_cpuset_t now = affinity_now();
-    assert_true(numaperf_cpuset_equal(&now, wanted));
-}
 
 /* A PU no machine of the tests has. */
 #define ABSENT_CPU (NUMAPERF_CPU_MAX - 1)
