@@ -18,8 +18,9 @@ __attribute__((constructor)) static void filter_cases(void)
 /*
  * What thread sanitizer takes for races because it does not see raw system calls: libuv closes
  * descriptors by them, so a number that is used again looks like a race between the two that
- * opened it; liburing maps rings by them, so an address that is used again looks like a race
- * between the two rings. Neither list has a function that calls back, so nothing else is hidden.
+ * opened it, or that used and closed it (opendir() makes a descriptor unseen, too); liburing maps
+ * rings by them, so an address that is used again looks like a race between the two rings. Neither
+ * list has a function that calls back, so nothing else is hidden.
  */
 const char *__tsan_default_suppressions(void);
 
@@ -27,6 +28,7 @@ __attribute__((visibility("default"))) const char *__tsan_default_suppressions(v
 {
     return "race:epoll_create1\n"
            "race:eventfd\n"
+           "race:closedir\n"
            "race:pipe2\n"
            "race:ring_prep\n"
            "race:ring_sqe\n"
