@@ -46,7 +46,8 @@
 _Static_assert(offsetof(numaperf_rt_config_t, nodes) == 32, "public struct: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, topology) == 160, "public struct: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, on_worker_start) == 192, "public: append only");
-_Static_assert(sizeof(numaperf_rt_config_t) == 248, "public struct: append only");
+_Static_assert(offsetof(numaperf_rt_config_t, audit_policy) == 248, "public: append only");
+_Static_assert(sizeof(numaperf_rt_config_t) == 256, "public struct: append only");
 _Static_assert(sizeof(numaperf_spawn_options_t) == 24, "public struct: append only");
 _Static_assert(sizeof(numaperf_violation_t) == 216, "public struct: append only");
 
@@ -76,6 +77,8 @@ static int runtime_check_config(const numaperf_rt_config_t *cfg)
         {"steal_policy", cfg->steal_policy, NUMAPERF_STEAL_ANY},
         {"huge_pages", cfg->huge_pages, NUMAPERF_HUGE_1GB},
         {"io_backend", cfg->io_backend, NUMAPERF_IO_EPOLL},
+        {"audit_policy", cfg->audit_policy, NUMAPERF_AUDIT_STOP},
+        {"reserved", cfg->reserved, 0},
     };
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
         int rc = runtime_check_choice(choices[i].field, choices[i].value, choices[i].max);

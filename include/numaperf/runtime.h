@@ -56,21 +56,42 @@ typedef void (*numaperf_stop_cb)(numaperf_worker_t *worker, void *data);
 
 /* What the auditor found to have drifted. */
 enum {
-    NUMAPERF_VIOLATION_AFFINITY = 1,  /* a worker's affinity is not the one that was set: changed,
-                                         or its PU went offline or left the cpuset */
+    NUMAPERF_VIOLATION_AFFINITY = 1,  /* a worker's affinity is not the one that was set, or it ran
+                                         on another PU */
     NUMAPERF_VIOLATION_MEMPOLICY = 2, /* a worker's memory policy */
-    NUMAPERF_VIOLATION_PAGES = 3,     /* pages of a worker's arena, stack or ring left the node */
-    NUMAPERF_VIOLATION_BALANCING = 4  /* kernel.numa_balancing was switched on */
+    NUMAPERF_VIOLATION_PAGES = 3,     /* pages of a worker's arena, stack or ring left the node, or
+                                         their policy is another */
+    NUMAPERF_VIOLATION_BALANCING = 4, /* kernel.numa_balancing was switched on */
+    NUMAPERF_VIOLATION_IOWQ = 5,      /* an io-wq thread of a worker's ring may leave the node */
+    NUMAPERF_VIOLATION_CPUSET = 6,    /* the cpuset lost a worker's PU or its node's memory */
+    NUMAPERF_VIOLATION_OFFLINE = 7    /* a worker's PU is offline */
+};
+
+/* What the auditor does about a drift, besides counting and reporting it. */
+enum {
+    NUMAPERF_AUDIT_REPORT = 0, /* nothing */
+    NUMAPERF_AUDIT_REPAIR, /* put it back and read it back: pin, set the policy, move pages; tried
+                              again at every look until it is in order */
+    NUMAPERF_AUDIT_STOP    /* stop the runtime as numaperf_rt_stop(rt, 0) does, not waiting for
+                              it: tasks that wait are cancelled, spawns refused */
+};
+
+/* What came of it by the time it is reported. */
+enum {
+    NUMAPERF_OUTCOME_REPORTED = 0, /* nothing was tried */
+    NUMAPERF_OUTCOME_REPAIRED = 1, /* put back, and read back so */
+    NUMAPERF_OUTCOME_FAILED = 2,   /* could not be put back yet; `text` says why */
+    NUMAPERF_OUTCOME_STOPPING = 3  /* the runtime stops for it */
 };
 
 typedef struct numaperf_violation {
-    uint32_t size;  /* bytes of this struct the library filled */
-    uint32_t kind;  /* NUMAPERF_VIOLATION_* */
-    int32_t worker; /* its index; -1 when it concerns the machine */
-    int32_t node;   /* OS node id; -1 */
-    int32_t cpu;    /* OS PU id; -1 */
-    uint32_t reserved;
-    char text[192]; /* what, where, wanted and found */
+    uint32_t size;    /* bytes of this struct the library filled */
+    uint32_t kind;    /* NUMAPERF_VIOLATION_* */
+    int32_t worker;   /* its index; -1 when it concerns the machine */
+    int32_t node;     /* OS node id; -1 */
+    int32_t cpu;      /* OS PU id; -1 */
+    uint32_t outcome; /* NUMAPERF_OUTCOME_* */
+    char text[192];   /* what, where, wanted and found */
 } numaperf_violation_t;
 
 /* Called on the auditor's thread, once an episode. */
@@ -99,11 +120,14 @@ typedef struct numaperf_rt_config {
     numaperf_violation_cb on_violation;  /* on the auditor's thread */
     numaperf_cancel_fn on_task_cancel;   /* for tasks that brought no on_cancel of their own */
     void *data;                          /* for all of the above */
+    uint32_t audit_policy;               /* NUMAPERF_AUDIT_*; 0 is REPORT */
+    uint32_t reserved;                   /* 0 */
 } numaperf_rt_config_t;
 
-#define NUMAPERF_RT_CONFIG_INIT                                                                   \
-    {                                                                                             \
-        sizeof(numaperf_rt_config_t), 0, 0, 0, 0, 0, 0, 0, {{0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+#define NUMAPERF_RT_CONFIG_INIT                                                                    \
+    {                                                                                              \
+        sizeof(numaperf_rt_config_t), 0, 0, 0, 0, 0, 0, 0, {{0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+            0, 0                                                                                   \
     }
 
 /* Bits of numaperf_spawn_options_t.flags. */
