@@ -5,18 +5,12 @@
  */
 #include <numaperf/cpuset.h>
 
+#include "fuzz.h"
+
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 /* The slow, obvious reading of a list that was accepted: every id is named by some item. */
 static void check_meaning(const char *list, const numaperf_cpuset_t *set)

@@ -8,12 +8,12 @@
 #include "../../examples/kv_server/limits.h"
 #include "../../examples/kv_server/request.h"
 
+#include "fuzz.h"
 #include <numaperf.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define CHECK(condition)                                            \
     do {                                                            \

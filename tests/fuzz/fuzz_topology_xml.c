@@ -6,19 +6,13 @@
 #include <numaperf/error.h>
 #include <numaperf/topology.h>
 
+#include "fuzz.h"
+
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static void check_node(const numaperf_topology_t *topology, int node, numaperf_cpuset_t *io_seen)
 {
