@@ -52,6 +52,9 @@ static const char text_sys_admin[] =
 static const char text_sys_nice[] =
     "CAP_SYS_NICE is not effective: run as root, grant it with setcap or AmbientCapabilities=, "
     "or waive it with NUMAPERF_RT_WAIVE_PRIVILEGES";
+static const char text_both[] =
+    "CAP_SYS_ADMIN and CAP_SYS_NICE are not effective: run as root, grant them with setcap or "
+    "AmbientCapabilities=, or waive them with NUMAPERF_RT_WAIVE_PRIVILEGES";
 static const char text_balancing[] =
     "kernel.numa_balancing is not 0: run `sysctl kernel.numa_balancing=0` as root";
 static const char text_mbind[] =
@@ -322,14 +325,21 @@ bool numaperf_capabilities_supports_hard_mode(const numaperf_capabilities_t *cap
 
 int numaperf__hard_mode_check(bool waive)
 {
-    if (!waive && !privilege_is_effective(CAP_SYS_ADMIN))
-        return numaperf__fail(NUMAPERF_E_HARD_MODE, EPERM, "hard mode", "%s", text_sys_admin);
-    if (!waive && !privilege_is_effective(CAP_SYS_NICE))
-        return numaperf__fail(NUMAPERF_E_HARD_MODE, EPERM, "hard mode", "%s", text_sys_nice);
+    bool has_admin = waive || privilege_is_effective(CAP_SYS_ADMIN);
+    bool has_nice = waive || privilege_is_effective(CAP_SYS_NICE);
+    if (!has_admin || !has_nice)
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, EPERM, "hard mode", "%s",
+                              has_nice    ? text_sys_admin
+                              : has_admin ? text_sys_nice
+                                          : text_both);
     int balancing = numaperf__numa_balancing();
+    if (balancing < 0)
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, -balancing, "hard mode",
+                              "kernel.numa_balancing cannot be read, and must be known to be 0: %s",
+                              numaperf_strerror(balancing));
     if (balancing != 0)
-        return numaperf__fail(NUMAPERF_E_HARD_MODE, balancing < 0 ? -balancing : 0, "hard mode",
-                              "%s", text_balancing);
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "hard mode", "%s (it is %d)", text_balancing,
+                              balancing);
     return 0;
 }
 

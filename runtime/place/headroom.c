@@ -40,7 +40,7 @@ int numaperf__nodes_with_memory(numaperf_nodemask_t *out)
     return numaperf_nodemask_parse(text, out);
 }
 
-void numaperf__node_cpus(int node, numaperf_cpuset_t *out)
+void numaperf__node_cpus_online(int node, numaperf_cpuset_t *out)
 {
     numaperf_cpuset_zero(out);
     char path[64];
@@ -49,7 +49,12 @@ void numaperf__node_cpus(int node, numaperf_cpuset_t *out)
     if (numaperf__kernel_text_read(path, text, sizeof(text)) < 0)
         return;
     if (numaperf_cpuset_parse(text, out) < 0)
-        return;
+        numaperf_cpuset_zero(out);
+}
+
+void numaperf__node_cpus(int node, numaperf_cpuset_t *out)
+{
+    numaperf__node_cpus_online(node, out);
     const numaperf_cpuset_t *allowed = numaperf__allowed_at_load();
     if (numaperf_cpuset_count(allowed) > 0)
         numaperf_cpuset_intersect(out, allowed, out);
@@ -182,20 +187,28 @@ static uint64_t cgroup_room(const char *directory, const struct cgroup_kind *kin
     return limit > held ? limit - held : 0;
 }
 
-/* Smallest room from the directory up to its mount point, the first `top_length` bytes of it. */
-static uint64_t cgroup_room_upwards(char *directory, size_t top_length,
-                                    const struct cgroup_kind *kind)
+/* The narrowest limit seen so far. */
+struct cgroup_least {
+    uint64_t room;
+    char *file; /* of `size` bytes */
+    size_t size;
+};
+
+/* From the directory up to its mount point, the first `top_length` bytes of it. */
+static void cgroup_room_upwards(char *directory, size_t top_length, const struct cgroup_kind *kind,
+                                struct cgroup_least *io_least)
 {
-    uint64_t least = UINT64_MAX;
     for (int depth = 0; depth < CGROUP_DEPTH_MAX; depth++) {
         uint64_t room = cgroup_room(directory, kind);
-        least = room < least ? room : least;
+        if (room < io_least->room) {
+            io_least->room = room;
+            (void)snprintf(io_least->file, io_least->size, "%s/%s", directory, kind->limit);
+        }
         char *slash = strrchr(directory, '/');
         if (slash == NULL || (size_t)(slash - directory) < top_length)
             break;
         *slash = '\0';
     }
-    return least;
 }
 
 /* Whether one of the comma-separated `options` is `option`. */
@@ -290,13 +303,13 @@ static int cgroup_path(const struct cgroup_kind *kind, char *out_path)
     return rc;
 }
 
-static uint64_t cgroup_headroom(const struct cgroup_kind *kind)
+static void cgroup_headroom(const struct cgroup_kind *kind, struct cgroup_least *io_least)
 {
     char point[CGROUP_PATH_MAX];
     char root[CGROUP_PATH_MAX];
     char path[CGROUP_PATH_MAX];
     if (cgroup_mount(kind, point, root) < 0 || cgroup_path(kind, path) < 0)
-        return UINT64_MAX;
+        return;
 
     /* A bind mount of a part of the tree (containers) shows the path without that part. */
     const char *below = path;
@@ -308,14 +321,17 @@ static uint64_t cgroup_headroom(const struct cgroup_kind *kind)
     if (strcmp(below, "/") == 0)
         below = "";
     if (point_length + strlen(below) >= CGROUP_PATH_MAX)
-        return UINT64_MAX;
+        return;
     memcpy(point + point_length, below, strlen(below) + 1);
-    return cgroup_room_upwards(point, point_length, kind);
+    cgroup_room_upwards(point, point_length, kind, io_least);
 }
 
-uint64_t numaperf__headroom_cgroup(void)
+uint64_t numaperf__headroom_cgroup(char *out_file, size_t size)
 {
-    uint64_t v2 = cgroup_headroom(&cgroup_v2);
-    uint64_t v1 = cgroup_headroom(&cgroup_v1);
-    return v1 < v2 ? v1 : v2;
+    NUMAPERF_ASSERT(size > 0);
+    struct cgroup_least least = {.room = UINT64_MAX, .file = out_file, .size = size};
+    out_file[0] = '\0';
+    cgroup_headroom(&cgroup_v2, &least);
+    cgroup_headroom(&cgroup_v1, &least);
+    return least.room;
 }

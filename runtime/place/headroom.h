@@ -5,12 +5,16 @@
 
 #include <numaperf/cpuset.h>
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Nodes of this machine that have memory, cpuset or not. 0, or -errno when nothing tells. */
 int numaperf__nodes_with_memory(numaperf_nodemask_t *out);
 
-/* PUs of a node that this process was started with; empty when it has none or nothing tells. */
+/* Online PUs of a node, cpuset or not; empty when it has none or nothing tells. */
+void numaperf__node_cpus_online(int node, numaperf_cpuset_t *out);
+
+/* Those of them that this process was started with. */
 void numaperf__node_cpus(int node, numaperf_cpuset_t *out);
 
 /* Bytes a node can still give: free and cleanly reclaimable. UINT64_MAX when nothing tells. */
@@ -24,8 +28,9 @@ uint64_t numaperf__headroom_reserve(void);
 
 /*
  * Bytes that every memory cgroup above this process still allows, v1 and v2. UINT64_MAX when there
- * is no limit, or nothing tells.
+ * is no limit, or nothing tells. `out_file` gets the file of the narrowest limit, cut when it does
+ * not fit, or "".
  */
-uint64_t numaperf__headroom_cgroup(void);
+uint64_t numaperf__headroom_cgroup(char *out_file, size_t size);
 
 #endif

@@ -139,8 +139,10 @@ static int pin_find_level(numaperf_pin_t *pin)
     rc = numaperf__affinity_set(0, &pin->requested);
     if (rc < 0) {
         pin->applied = pin->previous;
-        numaperf__enforce_set(found, NUMAPERF_ENFORCE_NONE, "pin to PUs %s: the kernel refuses: %s",
-                              asked, numaperf_strerror(rc));
+        numaperf__enforce_set(found, NUMAPERF_ENFORCE_NONE,
+                              "pin to PUs %s: the kernel refuses: %s%s", asked,
+                              numaperf_strerror(rc),
+                              rc == -EINVAL ? " (all of them outside the cpuset, or offline)" : "");
         return -rc;
     }
     rc = numaperf__affinity_get(0, &pin->applied);

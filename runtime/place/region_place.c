@@ -43,6 +43,8 @@
 #define INTERLEAVE_SLACK_BYTES ((uint64_t)4 << 20)
 #define TRANSPARENT_HUGE_BYTES ((size_t)2 << 20)
 
+#define CGROUP_TEXT_MAX 160 /* of a cgroup's name in a reason, which is not longer */
+
 int numaperf__region_note(struct numaperf__region_job *job, numaperf_enforcement_level_t level,
                           int sys_errno, const char *operation, const char *reason, ...)
 {
@@ -147,22 +149,24 @@ static int headroom_refuse(const struct numaperf__region_job *job, const char *w
 {
     int code = job->cfg.mode == NUMAPERF_MODE_HARD ? NUMAPERF_E_HARD_MODE : -ENOMEM;
     return numaperf__fail(code, ENOMEM, "headroom",
-                          "%s: too little memory: %" PRIu64 " KiB needed, %" PRIu64 " KiB left",
-                          where, need / 1024, room / 1024);
+                          "%s: too little memory: %" PRIu64 " KiB needed, %" PRIu64 " KiB left%s",
+                          job->goal_name, need / 1024, room / 1024, where);
 }
 
 static int headroom_machine(const struct numaperf__region_job *job, uint64_t need)
 {
     /* Page tables are charged too: one page for 512. */
     need += need / 256;
-    uint64_t room = numaperf__headroom_cgroup();
+    char where[CGROUP_TEXT_MAX] = " by the memory cgroup's ";
+    size_t length = strlen(where);
+    uint64_t room = numaperf__headroom_cgroup(where + length, sizeof(where) - length);
     if (room < need)
-        return headroom_refuse(job, "memory cgroup", need, room);
+        return headroom_refuse(job, where, need, room);
     room = numaperf_nodemask_count(&job->allowed) > 0 ? numaperf__headroom_nodes(&job->allowed)
                                                       : UINT64_MAX;
     uint64_t reserve = numaperf__headroom_reserve();
     if (room < need + reserve)
-        return headroom_refuse(job, "all nodes", need + reserve, room);
+        return headroom_refuse(job, " on all nodes together", need + reserve, room);
     return 0;
 }
 

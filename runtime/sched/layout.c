@@ -9,16 +9,55 @@
  */
 #include "base/assert.h"
 #include "base/error.h"
+#include "place/headroom.h"
 #include "sched/sched.h"
 #include "sched/steal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define LAYOUT_WORKERS_MAX 8192u
 
+/* A cause in a reason, with a list of PUs. */
+struct layout_cause {
+    char text[128];
+};
+
 /* ---- nodes ---- */
+
+/* Which online PUs of a node are kept from us, in words for the end of a reason. */
+static struct layout_cause layout_missing_cpus(const numaperf_rt_t *rt, int node,
+                                               const numaperf_cpuset_t *usable)
+{
+    struct layout_cause cause = {""};
+    numaperf_cpuset_t online;
+    numaperf_cpuset_zero(&online);
+    if (rt->placed) /* of another machine this kernel knows nothing */
+        numaperf__node_cpus_online(node, &online);
+    for (int cpu = numaperf_cpuset_next(usable, -1); cpu >= 0;
+         cpu = numaperf_cpuset_next(usable, cpu))
+        numaperf_cpuset_remove(&online, cpu);
+    if (numaperf_cpuset_count(&online) == 0)
+        return cause;
+    char list[64];
+    if (numaperf_cpuset_format(&online, list, sizeof(list)) < 0)
+        (void)snprintf(list, sizeof(list), "?"); /* short of memory for a mere name */
+    (void)snprintf(cause.text, sizeof(cause.text),
+                   ": the cpuset or affinity of this process excludes PUs %s", list);
+    return cause;
+}
+
+static int layout_no_memory(const numaperf_rt_t *rt, int node)
+{
+    numaperf_nodemask_t with_memory;
+    bool excluded = rt->placed && numaperf__nodes_with_memory(&with_memory) == 0 &&
+                    numaperf_nodemask_contains(&with_memory, node);
+    return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no %s", node,
+                          excluded ? "usable memory: the cpuset of this process excludes it"
+                                   : "memory");
+}
 
 static int layout_check_node(const numaperf_rt_t *rt, int node)
 {
@@ -29,9 +68,10 @@ static int layout_check_node(const numaperf_rt_t *rt, int node)
     if (rc < 0)
         return rc;
     if (numaperf_cpuset_count(&cpus) == 0)
-        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no usable PUs", node);
+        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no usable PUs%s", node,
+                              layout_missing_cpus(rt, node, &cpus).text);
     if (numaperf_topology_node_memory_bytes(rt->topology, node) == 0)
-        return numaperf__fail(NUMAPERF_E_NO_NODE, 0, "start", "node %d has no usable memory", node);
+        return layout_no_memory(rt, node);
     return 0;
 }
 
@@ -108,10 +148,15 @@ static int layout_node_workers(numaperf_rt_t *rt, struct numaperf__node *node, i
         return rc;
     node->worker_count = rt->config.workers_per_node != 0 ? rt->config.workers_per_node
                                                           : (uint32_t)numaperf_cpuset_count(&cores);
-    if (rt->config.mode == NUMAPERF_MODE_HARD && node->worker_count > (uint32_t)cpu_count)
+    if (rt->config.mode == NUMAPERF_MODE_HARD && node->worker_count > (uint32_t)cpu_count) {
+        numaperf_cpuset_t usable;
+        rc = numaperf_topology_node_cpus(rt->topology, node->id, &usable);
+        NUMAPERF_ASSERT(rc == 0); /* as a moment ago */
         return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "start",
-                              "node %d has %d usable PUs, %u workers need one each", node->id,
-                              cpu_count, node->worker_count);
+                              "node %d has %d usable PUs, %u workers need one each%s", node->id,
+                              cpu_count, node->worker_count,
+                              layout_missing_cpus(rt, node->id, &usable).text);
+    }
     NUMAPERF_ASSERT(cpu_count > 0); /* the node was chosen for having usable PUs */
     for (uint32_t i = 0; i < node->worker_count; i++) {
         struct numaperf_worker *worker = &rt->workers[node->first_worker + i];

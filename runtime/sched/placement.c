@@ -74,7 +74,8 @@ static int placement_pin(struct numaperf_worker *worker)
         /* Its reason says why already. */
     } else if (rc < 0) {
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
-                              "PU %d: the current PU cannot be read", worker->cpu);
+                              "PU %d: the current PU cannot be read: %s", worker->cpu,
+                              numaperf_strerror(rc));
     } else if (cpu != worker->cpu || (worker->rt->placed && node != worker->node->id)) {
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
                               "pinned to PU %d of node %d, but running on PU %d of node %d",
@@ -108,7 +109,7 @@ static int placement_stack(struct numaperf_worker *worker)
         rc = numaperf_region_audit(worker->stack, &placement);
         if (rc < 0)
             numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
-                                  "the stack's pages cannot be queried");
+                                  "the stack's pages cannot be queried: %s", numaperf_strerror(rc));
         else
             numaperf__placement_level(&placement, worker->node->id, "stack", &found);
     }
@@ -147,7 +148,7 @@ static int placement_ring_pages(struct numaperf_worker *worker)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", placement_foreign);
     else if (rc < 0)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
-                              "the ring's pages cannot be queried");
+                              "the ring's pages cannot be queried: %s", numaperf_strerror(rc));
     else
         numaperf__placement_level(&placement, worker->node->id, "ring", &found);
     return placement_settle(worker, &found, rc < 0 ? -rc : 0, "ring");
@@ -209,6 +210,22 @@ static int placement_loop(struct numaperf_worker *worker)
     return rc < 0 ? rc : placement_ring_pages(worker);
 }
 
+/* Whose step failed: each record of a refusal names worker, PU and node. */
+static int placement_name(const struct numaperf_worker *worker)
+{
+    numaperf_error_t named = *numaperf_last_error();
+    const char *reason = numaperf_last_error()->reason;
+    int n = snprintf(named.reason, sizeof(named.reason),
+                     "worker %u (PU %d, node %d): ", worker->index, worker->cpu, worker->node->id);
+    NUMAPERF_ASSERT(n > 0 && (size_t)n < sizeof(named.reason));
+    /* One that is too long loses its end: what failed where stands at its start. */
+    size_t room = sizeof(named.reason) - (size_t)n - 1;
+    size_t length = strnlen(reason, room);
+    memcpy(named.reason + n, reason, length);
+    named.reason[(size_t)n + length] = '\0';
+    return numaperf__fail_copy(&named);
+}
+
 int numaperf__worker_place(struct numaperf_worker *worker)
 {
     numaperf__enforce_set(&worker->enforcement, NUMAPERF_ENFORCE_STRICT, "%s", "");
@@ -223,7 +240,7 @@ int numaperf__worker_place(struct numaperf_worker *worker)
         rc = placement_loop(worker);
     NUMAPERF_ASSERT(rc < 0 || worker->rt->config.mode != NUMAPERF_MODE_HARD ||
                     numaperf_is_strict(&worker->enforcement));
-    return rc;
+    return rc < 0 ? placement_name(worker) : 0;
 }
 
 void numaperf__worker_unplace(struct numaperf_worker *worker)
