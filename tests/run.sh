@@ -37,7 +37,7 @@ say() {
 packages=(gcc g++ cmake ninja-build pkg-config python3 libuv1-dev liburing-dev libhwloc-dev
     libcmocka-dev libhiredis-dev libjansson-dev)
 [ -n "$quick" ] || packages+=(redis-tools clang libclang-rt-14-dev clang-format-14 clang-tidy-14
-    shellcheck binutils qemu-system-x86 busybox-static cpio zstd lz4 xz-utils)
+    shellcheck doxygen binutils qemu-system-x86 busybox-static cpio zstd lz4 xz-utils)
 
 missing=()
 if command -v dpkg-query > /dev/null; then
