@@ -22,14 +22,23 @@
 /* Pages by node; [VIEW_NODES] counts those that are nowhere. False when the kernel refuses. */
 static inline bool view_pages(const void *base, size_t length, size_t *out_counts)
 {
+    enum { BATCH = 256 }; /* pages a call */
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     memset(out_counts, 0, (VIEW_NODES + 1) * sizeof(*out_counts));
-    for (size_t offset = 0; offset < length; offset += page) {
-        void *address = (char *)base + offset;
-        int status = -1;
-        if (syscall(SYS_move_pages, 0, 1UL, &address, NULL, &status, 0) != 0)
+    for (size_t offset = 0; offset < length;) {
+        void *addresses[BATCH];
+        int statuses[BATCH];
+        size_t count = 0;
+        for (; count < BATCH && offset < length; offset += page) {
+            addresses[count] = (char *)base + offset;
+            statuses[count++] = -1;
+        }
+        if (syscall(SYS_move_pages, 0, count, addresses, NULL, statuses, 0) != 0)
             return false;
-        out_counts[status >= 0 && status < VIEW_NODES ? status : VIEW_NODES]++;
+        for (size_t i = 0; i < count; i++) {
+            bool is_there = statuses[i] >= 0 && statuses[i] < VIEW_NODES;
+            out_counts[is_there ? statuses[i] : VIEW_NODES]++;
+        }
     }
     return true;
 }
