@@ -21,6 +21,7 @@
 #include "place/capability.h"
 #include "place/enforce.h"
 #include "place/region.h"
+#include "sched/look.h"
 #include "sched/sched.h"
 
 #include <numaperf/capabilities.h>
@@ -150,6 +151,8 @@ static int runtime_start_workers(numaperf_rt_t *rt)
     bool started = rc == 0;
     for (int phase = 0; started && phase < 3; phase++)
         started = numaperf__latch_arrive(&rt->start_latch);
+    if (started)
+        numaperf__evidence_gather(rt->evidence, rt);
     if (started && numaperf__auditor_start(rt) < 0) {
         numaperf__latch_abort(&rt->start_latch);
         started = false;
@@ -174,6 +177,7 @@ static int runtime_start_workers(numaperf_rt_t *rt)
 static void runtime_free(numaperf_rt_t *rt)
 {
     numaperf__auditor_destroy(rt);
+    numaperf__evidence_destroy(rt->evidence);
     numaperf__layout_destroy(rt);
     numaperf_topology_destroy(rt->own_topology);
     free(rt);
@@ -218,6 +222,9 @@ static int runtime_assemble(numaperf_rt_t *rt)
     rc = numaperf__pool_create();
     if (rc < 0)
         return numaperf__fail(rc, -rc, "start", "libuv's thread pool cannot be made");
+    rc = numaperf__evidence_create(rt->worker_count, &rt->evidence);
+    if (rc < 0)
+        return rc;
     rc = runtime_locks_init(rt);
     if (rc < 0)
         return rc;

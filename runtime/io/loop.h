@@ -49,6 +49,13 @@ struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop);
 int numaperf__uv_loop_init(struct uv_loop_s *uv);
 
 /*
+ * uv_spawn() with the affinity and policy the process was started with; the calling thread has them
+ * meanwhile. As uv_spawn().
+ */
+int numaperf__uv_spawn(struct uv_loop_s *loop, struct uv_process_s *process,
+                       const struct uv_process_options_s *options);
+
+/*
  * Have libuv's thread pool exist now, its threads with the affinity and policy the process was
  * started with. 0 or -errno. Threads: one without a loop running on it.
  */

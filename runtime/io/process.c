@@ -43,12 +43,9 @@ static void process_leave(const struct numaperf__thread_state *own)
                       rc < 0 ? numaperf_strerror(rc) : "it reads back otherwise");
 }
 
-int numaperf_uv_spawn(struct uv_loop_s *loop, struct uv_process_s *process,
-                      const struct uv_process_options_s *options)
+int numaperf__uv_spawn(struct uv_loop_s *loop, struct uv_process_s *process,
+                       const struct uv_process_options_s *options)
 {
-    if (loop == NULL || process == NULL || options == NULL)
-        return numaperf__fail(-EINVAL, 0, "uv_spawn", "loop, process, options must not be NULL");
-
     struct numaperf__thread_state own;
     process_enter(&own);
     int rc = uv_spawn(loop, process, options);

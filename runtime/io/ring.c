@@ -17,17 +17,13 @@
 
 #include "base/assert.h"
 #include "base/atomic.h"
+#include "io/iowq.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <dirent.h>
-#include <sys/syscall.h>
 
 #define RING_CQ_FACTOR                                                         \
     8u /* CQEs an SQE: multishot requests complete more often than they submit \
@@ -35,7 +31,6 @@
 #define RING_REAP_BATCH 64u
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
-#define RING_IOWQ_LISTED_MAX 1024u
 
 /* Names that liburing 2.3's copy of the kernel header may lack are not used by number here: what
  * its header does not know, its functions cannot drive. */
@@ -347,53 +342,12 @@ unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max)
     return total;
 }
 
-/* ---- io-wq threads, found among the threads of this process ---- */
+/* ---- io-wq ---- */
 
-struct ring_workers {
-    unsigned count;
-    int own; /* that names the calling thread; 0: none */
-    int ids[RING_IOWQ_LISTED_MAX];
-};
-
-/* A thread's name is that of an io-wq worker; `own_name` is what one of the caller's has. */
-static void ring_workers_add(struct ring_workers *workers, const char *id, const char *own_name)
+static bool ring_iowq_has(const struct numaperf__iowq_census *census, int thread_id)
 {
-    char path[300];
-    char name[32] = "";
-    (void)snprintf(path, sizeof(path), "/proc/self/task/%s/comm", id);
-    FILE *file = fopen(path, "re");
-    if (file == NULL)
-        return; /* it has ended */
-    if (fgets(name, sizeof(name), file) != NULL && strncmp(name, "iou-wrk-", 8) == 0) {
-        int thread_id = (int)strtol(id, NULL, 10);
-        if (strcmp(name, own_name) == 0)
-            workers->own = thread_id;
-        if (workers->count < RING_IOWQ_LISTED_MAX)
-            workers->ids[workers->count++] = thread_id;
-    }
-    (void)fclose(file); /* was only read */
-}
-
-static void ring_workers_list(struct ring_workers *out)
-{
-    char own_name[32];
-    (void)snprintf(own_name, sizeof(own_name), "iou-wrk-%ld\n", syscall(SYS_gettid));
-    out->count = 0;
-    out->own = 0;
-    DIR *dir = opendir("/proc/self/task");
-    if (dir == NULL)
-        return;
-    struct dirent *entry = NULL;
-    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this call's own */
-    while ((entry = readdir(dir)) != NULL)
-        ring_workers_add(out, entry->d_name, own_name);
-    (void)closedir(dir); /* was only read */
-}
-
-static bool ring_workers_contain(const struct ring_workers *workers, int thread_id)
-{
-    for (unsigned i = 0; i < workers->count; i++) {
-        if (workers->ids[i] == thread_id)
+    for (size_t i = 0; i < census->count; i++) {
+        if (census->threads[i].thread_id == thread_id && census->threads[i].name[0] != '\0')
             return true;
     }
     return false;
@@ -403,21 +357,23 @@ static bool ring_workers_contain(const struct ring_workers *workers, int thread_
  * The caller's io-wq thread; 0 when it cannot be told. Its name carries the caller's number in the
  * first pid namespace; in another one it is the only thread that is new since `before`.
  */
-static int ring_iowq_thread(const struct ring_workers *before)
+static int ring_iowq_thread(const struct numaperf__iowq_census *before,
+                            const struct numaperf__iowq_census *now)
 {
-    struct ring_workers now;
-    ring_workers_list(&now);
+    char own_name[NUMAPERF__IOWQ_NAME_SIZE];
+    numaperf__iowq_own_name(own_name);
     int found = 0;
     unsigned fresh = 0;
-    for (unsigned i = 0; i < now.count; i++) {
-        if (ring_workers_contain(before, now.ids[i]))
+    for (size_t i = 0; i < now->count; i++) {
+        const struct numaperf__iowq_thread *thread = &now->threads[i];
+        if (thread->name[0] == '\0' || ring_iowq_has(before, thread->thread_id))
             continue;
-        found = now.ids[i];
+        if (strcmp(thread->name, own_name) == 0)
+            return thread->thread_id;
+        found = thread->thread_id;
         fresh++;
     }
-    if (now.own != 0 && !ring_workers_contain(before, now.own))
-        return now.own;
-    return fresh == 1 && now.count < RING_IOWQ_LISTED_MAX ? found : 0;
+    return fresh == 1 ? found : 0;
 }
 
 /* Have the io-wq thread exist, and find it. */
@@ -425,14 +381,23 @@ static int ring_iowq_force(struct numaperf__ring *ring, int *out_thread_id)
 {
     /* Global on purpose: threads of the whole process are compared before and after. */
     static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
-    struct ring_workers before;
+    struct numaperf__iowq_census before = {.count = 0};
+    struct numaperf__iowq_census now = {.count = 0};
     (void)pthread_mutex_lock(&one_at_a_time); /* a plain mutex: neither call can fail */
-    ring_workers_list(&before);
+    /* What cannot be listed is not found: the thread is then 0. */
+    bool is_listed = numaperf__iowq_refresh(&before) == 0;
     int rc = ring_round_trip(ring, NUMAPERF__OP_NOP_ASYNC);
-    if (rc == 0)
-        *out_thread_id = ring_iowq_thread(&before);
+    if (rc == 0 && is_listed && numaperf__iowq_refresh(&now) == 0)
+        *out_thread_id = ring_iowq_thread(&before, &now);
     (void)pthread_mutex_unlock(&one_at_a_time);
+    numaperf__iowq_free(&before);
+    numaperf__iowq_free(&now);
     return rc;
+}
+
+int numaperf__ring_iowq_affinity(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus)
+{
+    return io_uring_register_iowq_aff(&ring->uring, sizeof(*cpus), (const cpu_set_t *)cpus);
 }
 
 int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus,
@@ -440,7 +405,7 @@ int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpus
 {
     NUMAPERF_ASSERT(ring->enabled && ring->in_flight == 0);
 
-    int rc = io_uring_register_iowq_aff(&ring->uring, sizeof(*cpus), (const cpu_set_t *)cpus);
+    int rc = numaperf__ring_iowq_affinity(ring, cpus);
     if (rc < 0)
         return rc;
     unsigned limits[2] = {worker_max, worker_max}; /* bounded, unbounded */

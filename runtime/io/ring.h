@@ -81,6 +81,8 @@ unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max);
  */
 int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus,
                                 unsigned worker_max, int *out_thread_id);
+/* Register `cpus` alone, again: for io-wq threads to come. 0 or -errno. */
+int numaperf__ring_iowq_affinity(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus);
 
 /* Operations submitted and not yet done. */
 uint32_t numaperf__ring_in_flight(const struct numaperf__ring *ring);

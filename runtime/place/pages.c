@@ -89,6 +89,25 @@ int numaperf__range_query(const struct numaperf__range *range, numaperf_placemen
     return 0;
 }
 
+int numaperf__range_query_some(const struct numaperf__range *range, uint64_t stride,
+                               uint64_t *io_next, numaperf_placement_t *io_placement)
+{
+    uint64_t pages = range->length / range->page_bytes;
+    uint64_t next = *io_next;
+    NUMAPERF_ASSERT(stride > 0 && next < pages);
+
+    struct page_batch batch;
+    batch.count = 0;
+    for (; next < pages && batch.count < BATCH_PAGES; next += stride)
+        batch.address[batch.count++] = range->base + next * range->page_bytes;
+    int rc = batch_query(&batch);
+    if (rc < 0)
+        return rc;
+    placement_add(io_placement, &batch, range->page_bytes / numaperf__page_bytes());
+    *io_next = next;
+    return 0;
+}
+
 int numaperf__pages_query(const void *base, size_t length, numaperf_placement_t *io_placement)
 {
     size_t page = numaperf__page_bytes();

@@ -12,6 +12,13 @@
 int numaperf__range_query(const struct numaperf__range *range, numaperf_placement_t *io_placement);
 
 /*
+ * One batch of the range's pages `*io_next`, `*io_next` + stride, ...; moves it on to the first
+ * page that was not asked about, which may lie behind the end. 0 or -errno, and then it stays.
+ */
+int numaperf__range_query_some(const struct numaperf__range *range, uint64_t stride,
+                               uint64_t *io_next, numaperf_placement_t *io_placement);
+
+/*
  * Move every page that is on no node of `nodes` to the first of them that takes it. A page that
  * none takes stays: query again to learn how many. Returns 0; -errno when moving is refused.
  */

@@ -6,6 +6,7 @@
 #ifndef NUMAPERF_SCHED_LOOK_H
 #define NUMAPERF_SCHED_LOOK_H
 
+#include "place/audit.h"
 #include "sched/sched.h"
 
 #include <stdint.h>
@@ -43,6 +44,18 @@ struct numaperf__look {
 void numaperf__look_at(const struct numaperf_worker *worker, enum numaperf__part part,
                        struct numaperf__look *out);
 
+/*
+ * The same, of pages and policies only a part: the sample's limit is the worker's, and shared out
+ * among its parts. What is found elsewhere is looked at as a whole, so a drift is always whole.
+ */
+void numaperf__look_at_some(const struct numaperf_worker *worker, enum numaperf__part part,
+                            const struct numaperf__audit_sample *sample,
+                            struct numaperf__look *out);
+
+/* Look at the io-wq threads that a census has already found. */
+void numaperf__look_at_iowq(const struct numaperf_worker *worker,
+                            const struct numaperf__iowq_census *census, struct numaperf__look *out);
+
 const char *numaperf__part_name(enum numaperf__part part);
 const char *numaperf__verdict_name(enum numaperf__verdict verdict);
 
@@ -59,5 +72,7 @@ void numaperf__evidence_add(struct numaperf__evidence *evidence, uint32_t worker
 void numaperf__evidence_get(struct numaperf__evidence *evidence, uint32_t worker,
                             enum numaperf__part part, struct numaperf__look *out_first,
                             struct numaperf__look *out_last);
+/* Look at every part of every worker: for a start that has placed everything. */
+void numaperf__evidence_gather(struct numaperf__evidence *evidence, const numaperf_rt_t *rt);
 
 #endif

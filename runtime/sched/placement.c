@@ -176,8 +176,11 @@ static int placement_iowq(struct numaperf_worker *worker)
     if (rc == 0)
         rc = numaperf__ring_iowq_confine(numaperf__loop_ring(worker->loop), &cpus,
                                          PLACEMENT_IOWQ_WORKERS_MAX, &thread_id);
-    if (rc == 0 && thread_id > 0)
+    numaperf__iowq_own_name(worker->iowq_name);
+    if (rc == 0 && thread_id > 0) {
+        (void)numaperf__iowq_name(thread_id, worker->iowq_name); /* in another pid namespace */
         rc = numaperf__affinity_get(thread_id, &actual);
+    }
     if (rc < 0)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
                               "node %d: io-wq cannot be confined: %s", worker->node->id,
@@ -241,6 +244,34 @@ int numaperf__worker_place(struct numaperf_worker *worker)
     NUMAPERF_ASSERT(rc < 0 || worker->rt->config.mode != NUMAPERF_MODE_HARD ||
                     numaperf_is_strict(&worker->enforcement));
     return rc < 0 ? placement_name(worker) : 0;
+}
+
+void numaperf__worker_stack_range(const struct numaperf_worker *worker,
+                                  struct numaperf__audit_range *out)
+{
+    out->range.base = (char *)worker->stack_base;
+    out->range.length = worker->stack_length;
+    out->range.page_bytes = numaperf_region_page_size(worker->stack);
+    out->is_bound = numaperf_is_strict(numaperf_region_enforcement(worker->stack));
+}
+
+size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
+                                    struct numaperf__audit_range out[2])
+{
+    size_t page = numaperf__page_bytes();
+    size_t count = 0;
+    for (unsigned part = 0; part < 2; part++) {
+        if (worker->ring_length[part] == 0)
+            continue;
+        uintptr_t first = (uintptr_t)worker->ring_base[part] / page * page;
+        uintptr_t end = (uintptr_t)worker->ring_base[part] + worker->ring_length[part];
+        out[count].range.base = (char *)first;
+        out[count].range.length = (end - first + page - 1) / page * page;
+        out[count].range.page_bytes = page;
+        out[count].is_bound = false; /* allocated by the kernel when the ring was set up */
+        count++;
+    }
+    return count;
 }
 
 void numaperf__worker_unplace(struct numaperf_worker *worker)

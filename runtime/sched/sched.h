@@ -7,7 +7,9 @@
 #define NUMAPERF_SCHED_SCHED_H
 
 #include "base/atomic.h"
+#include "io/iowq.h"
 #include "io/wake.h"
+#include "place/audit.h"
 #include "sched/inbox.h"
 #include "sched/latch.h"
 #include "stat/stats.h"
@@ -79,12 +81,13 @@ struct numaperf_worker {
     numaperf_loop_t *loop;
     numaperf_arena_t *arena;
     int32_t thread_id;
-    numaperf_enforcement_t enforcement; /* final before the first callback */
-    char backend_reason[160];           /* the same; empty with a ring */
-    int32_t backend;                    /* the same */
-    const void *ring_base[2];           /* the same; parts of the ring's memory */
-    size_t ring_length[2];              /* the same; 0 without a ring */
-    const void *stack_base;             /* written by start; addresses, to be asked about only */
+    numaperf_enforcement_t enforcement;       /* final before the first callback */
+    char backend_reason[160];                 /* the same; empty with a ring */
+    int32_t backend;                          /* the same */
+    const void *ring_base[2];                 /* the same; parts of the ring's memory */
+    size_t ring_length[2];                    /* the same; 0 without a ring */
+    char iowq_name[NUMAPERF__IOWQ_NAME_SIZE]; /* the same; of its ring's io-wq threads, or empty */
+    const void *stack_base; /* written by start; addresses, to be asked about only */
     size_t stack_length;
 
     /* Written by start. */
@@ -95,6 +98,9 @@ struct numaperf_worker {
     bool cpu_shared; /* another worker has the same PU */
     bool thread_created;
     struct numaperf__wake wake; /* open until destroy: a waker may be late */
+    /* Held while its thread has the placement of a child to be made, and while another thread reads
+       or sets its affinity and policy: what is read is never the child's. */
+    pthread_mutex_t state_mutex;
     numaperf_region_t *stack;
     pthread_t thread;
 };
@@ -121,9 +127,10 @@ struct numaperf_rt {
     struct numaperf__latch start_latch; /* workers and the starter */
     struct numaperf__latch stop_latch;  /* worker threads that exist */
 
-    pthread_mutex_t stop_mutex;        /* guards `joined` and the joins */
-    bool joined;                       /* all threads are joined */
-    struct numaperf__auditor *auditor; /* written by start; NULL when auditing is off */
+    pthread_mutex_t stop_mutex;          /* guards `joined` and the joins */
+    bool joined;                         /* all threads are joined */
+    struct numaperf__auditor *auditor;   /* written by start; NULL when auditing is off */
+    struct numaperf__evidence *evidence; /* written by start */
 };
 
 /* ---- idle.c: who sleeps, who is woken ---- */
@@ -202,12 +209,24 @@ bool numaperf__auditor_exited(const numaperf_rt_t *rt);
 void numaperf__auditor_join(numaperf_rt_t *rt);
 void numaperf__auditor_destroy(numaperf_rt_t *rt);
 
+/* ---- child.c: while a worker makes a child ---- */
+
+/* Lock state_mutex, or give up after a while: a child may take long to be made. 0 or -EBUSY. */
+int numaperf__worker_lock_state(const struct numaperf_worker *worker);
+void numaperf__worker_unlock_state(const struct numaperf_worker *worker);
+
 /* ---- placement.c: what a worker has, and whether it is where it should be ---- */
 
 /* Pin, policy, arena, loop, io-wq, each set and read back on the worker's own thread. */
 int numaperf__worker_place(struct numaperf_worker *worker);
 /* The stack of a worker's thread, guarded and placed, before the thread exists. */
 int numaperf__worker_stack_create(struct numaperf_worker *worker);
+/* The mappings of its stack, and of its ring: up to two, 0 without a ring. Any thread, while the
+   worker's thread exists. */
+void numaperf__worker_stack_range(const struct numaperf_worker *worker,
+                                  struct numaperf__audit_range *out);
+size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
+                                    struct numaperf__audit_range out[2]);
 /* Undo numaperf__worker_place(), on the same thread; the arena stays until destroy. */
 void numaperf__worker_unplace(struct numaperf_worker *worker);
 

@@ -198,6 +198,7 @@ int numaperf__worker_thread_create(struct numaperf_worker *worker)
     pthread_attr_t attr;
     rc = pthread_attr_init(&attr);
     NUMAPERF_ASSERT(rc == 0);
+    (void)pthread_mutex_init(&worker->state_mutex, NULL); /* cannot fail on Linux */
     rc = pthread_attr_setstack(&attr, (void *)worker->stack_base, worker->stack_length);
     sigset_t previous;
     worker_block_signals(&previous); /* the thread inherits it */
@@ -206,6 +207,7 @@ int numaperf__worker_thread_create(struct numaperf_worker *worker)
     (void)pthread_sigmask(SIG_SETMASK, &previous, NULL); /* was this thread's own */
     (void)pthread_attr_destroy(&attr);
     if (rc != 0) {
+        (void)pthread_mutex_destroy(&worker->state_mutex); /* nobody has it */
         numaperf_region_destroy(worker->stack);
         worker->stack = NULL;
         return numaperf__fail(-rc, rc, "pthread_create", "no thread for worker %u of node %d",
@@ -222,6 +224,7 @@ void numaperf__worker_thread_join(struct numaperf_worker *worker)
     int rc = pthread_join(worker->thread, NULL);
     NUMAPERF_ASSERT(rc == 0);
     worker->thread_created = false;
+    (void)pthread_mutex_destroy(&worker->state_mutex); /* nobody has it */
     numaperf_region_destroy(worker->stack);
     worker->stack = NULL;
 }
