@@ -1,21 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# usage: tests/run.sh [--quick | --fuzz] [--no-install]
+# usage: tests/run.sh [--quick] [--no-install]
 # Installs what the tests need (as root on Debian), builds, and runs all tests: gcc with unit,
 # integration, stress, lint and the guests; the release build; clang; the address and
-# undefined-behaviour sanitizers; the thread sanitizer. --quick: the unit tests of the gcc build
-# alone. --fuzz: each fuzz target for a minute, too. The last line is "N passed, N failed,
-# N skipped"; what was skipped, and why, stands above it.
+# undefined-behaviour sanitizers; the thread sanitizer; each fuzz target for a minute. --quick: the
+# unit tests of the gcc build alone. The last line is "N passed, N failed, N skipped"; what was
+# skipped, and why, stands above it.
 set -u
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 quick=
-fuzz=
 install=1
 for option in "$@"; do
     case $option in
     --quick) quick=1 ;;
-    --fuzz) fuzz=1 ;;
     --no-install) install= ;;
     *)
         sed -n '3,8s/^# //p' "$0"
@@ -124,12 +122,12 @@ else
     build release && results+=("build release=ok")
     if command -v clang > /dev/null; then
         build clang && run_tests clang clang unit,integration,stress
+        build fuzz && run_tests fuzz fuzz fuzz
     else
-        skips+=("clang=clang is not installed")
+        skips+=("clang and fuzz=clang is not installed")
     fi
     build asan && run_tests asan asan unit,integration,stress
     build tsan && run_tests tsan tsan unit,integration,stress without_randomization
-    [ -z "$fuzz" ] || { build fuzz && run_tests fuzz fuzz fuzz; }
 fi
 
 # ---- what came of it ----
