@@ -290,6 +290,19 @@ NUMAPERF_API int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t inde
 NUMAPERF_API uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt);
 
 /**
+ * Where everything is and what proves it: one JSON document about machine, kernel, settings and,
+ * for every worker's thread, arena, stack, ring and io-wq, what was asked, what the kernel said at
+ * start and what it says now, with times and reasons. Everything is read back for it, every page
+ * included, whether the auditor is on or not. Its schema is described in README.md; `schema` in it
+ * names the version.
+ *
+ * Returns:  0; -EINVAL; -ENOMEM; NUMAPERF_E_STOPPING the workers have begun to end.
+ * Owner:    `*out_json` is the caller's, for free(3).
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_attest(numaperf_rt_t *rt, char **out_json);
+
+/**
  * The worker that the calling thread is.
  *
  * Returns:  NULL outside a worker.

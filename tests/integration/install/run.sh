@@ -28,6 +28,7 @@ prefix=$work/moved
 lib=$prefix/$LIBDIR
 [ -L "$lib/libnumaperf.so" ] || fail "no libnumaperf.so link"
 [ -f "$lib/libnumaperf.a" ] || fail "no libnumaperf.a"
+[ -f "$prefix/share/numaperf/attestation.schema.json" ] || fail "no schema of the attestation"
 if grep -rlF -e "$work/first" -e "$build" "$lib/cmake" "$lib/pkgconfig" "$prefix/include"; then
     fail "the files above hold the path they were installed to or built in"
 fi
@@ -42,7 +43,7 @@ esac
 PKG_CONFIG_PATH=$lib/pkgconfig
 export PKG_CONFIG_PATH
 [ "$(pkg-config --modversion numaperf)" = "$VERSION" ] || fail "pkg-config --modversion"
-for need in -luv -luring -lhwloc; do
+for need in -luv -luring -lhwloc -ljansson; do
     case " $(pkg-config --libs numaperf) " in
     *" $need "*) fail "a user of the shared library is told to link $need" ;;
     esac
