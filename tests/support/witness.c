@@ -37,6 +37,15 @@ static void read_cpus(const char *path, const char *key, numaperf_cpuset_t *out)
     (void)numaperf_cpuset_parse(at, out);
 }
 
+/* A mask may hold PUs that are offline, or are not there at all: nothing runs on those. */
+static void keep_online(numaperf_cpuset_t *mask)
+{
+    numaperf_cpuset_t online;
+    read_cpus("/sys/devices/system/cpu/online", NULL, &online);
+    if (numaperf_cpuset_count(&online) > 0)
+        numaperf_cpuset_intersect(mask, &online, mask);
+}
+
 static void read_distances(int from)
 {
     char path[96];
@@ -69,6 +78,7 @@ static void look_at_node(int node)
 void witness_look(void)
 {
     read_cpus("/proc/self/status", "\nCpus_allowed_list:", &witness_allowed);
+    keep_online(&witness_allowed);
     view_list(SYS_NODES "/online", NULL, &witness_nodes);
     memset(distances, 0xff, sizeof(distances)); /* -1 */
     numaperf_nodemask_zero(&witness_placeable);
@@ -237,7 +247,10 @@ bool witness_task_cpus(int process, int task, numaperf_cpuset_t *out)
     at += strlen(key);
     at += strspn(at, " \t");
     at[strcspn(at, "\n")] = '\0';
-    return numaperf_cpuset_parse(at, out) == 0;
+    if (numaperf_cpuset_parse(at, out) < 0)
+        return false;
+    keep_online(out);
+    return true;
 }
 
 /* The policy of a mapping that has none of its own, as the program's, is the thread's. */

@@ -56,6 +56,7 @@ bool witness_can_place(void);
 size_t witness_tasks(int out_ids[WITNESS_TASKS_MAX]);
 /* Process 0 is this one. False when the thread is gone. */
 bool witness_task_name(int process, int task, char out[64]);
+/* Of its PUs those that are online. */
 bool witness_task_cpus(int process, int task, numaperf_cpuset_t *out);
 /* Its memory policy as numa_maps writes it, "default", "prefer:1"; "" when the kernel does not. */
 bool witness_task_policy(int process, int task, char out[64]);
