@@ -22,8 +22,9 @@ uint64_t numaperf__arena_page_count(const numaperf_arena_t *arena);
 
 /*
  * Put back every mapping of the arena that is not as it was made, one at a time: its owner waits at
- * most for one, when it grows or shrinks. Any thread. 0 or the first -errno.
+ * most for one, when it grows or shrinks. `give_up` may be NULL, or ends it with -ECANCELED. Any
+ * thread. 0 or the first -errno.
  */
-int numaperf__arena_put_back(numaperf_arena_t *arena);
+int numaperf__arena_put_back(numaperf_arena_t *arena, const atomic_bool *give_up);
 
 #endif

@@ -125,14 +125,18 @@ static int audit_visit_some(const numaperf_arena_t *arena, bool repairs, size_t 
     return rc;
 }
 
-static int audit_visit_all(const numaperf_arena_t *arena, bool repairs,
+static int audit_visit_all(const numaperf_arena_t *arena, bool repairs, const atomic_bool *give_up,
                            struct numaperf__audit_counts *io_counts)
 {
     int first_error = 0;
     size_t index = 0;
     int rc = 0;
-    while ((rc = audit_visit_some(arena, repairs, &index, io_counts)) != AUDIT_END)
+    while ((rc = audit_visit_some(arena, repairs, &index, io_counts)) != AUDIT_END) {
         first_error = first_error == 0 ? rc : first_error;
+        /* Relaxed: that it comes to an end soon is all that hangs on it. */
+        if (give_up != NULL && atomic_load_explicit(give_up, memory_order_relaxed))
+            return -ECANCELED;
+    }
     return first_error;
 }
 
@@ -152,11 +156,11 @@ int numaperf__arena_look(const numaperf_arena_t *arena, const struct numaperf__a
         return rc;
 
     memset(out, 0, sizeof(*out));
-    return audit_visit_all(arena, false, out);
+    return audit_visit_all(arena, false, sample != NULL ? sample->give_up : NULL, out);
 }
 
-int numaperf__arena_put_back(numaperf_arena_t *arena)
+int numaperf__arena_put_back(numaperf_arena_t *arena, const atomic_bool *give_up)
 {
     NUMAPERF_ASSERT(arena->node >= 0);
-    return audit_visit_all(arena, true, NULL);
+    return audit_visit_all(arena, true, give_up, NULL);
 }

@@ -54,33 +54,57 @@ static int audit_policy(const struct numaperf__audit_range *range, int node,
     return 0;
 }
 
-/* Every `stride`-th page from number `first` of the list on. */
-static int audit_pages(const struct numaperf__audit_range *ranges, size_t count, uint64_t first,
-                       uint64_t stride, numaperf_placement_t *placement)
+/* Which pages and which mappings of a list one look asks about: the first, and every n-th. */
+struct audit_round {
+    uint64_t page;
+    uint64_t page_stride;
+    uint64_t mapping;
+    uint64_t mapping_stride;
+    const atomic_bool *give_up;
+};
+
+static struct audit_round audit_round_of(const struct numaperf__audit_range *ranges, size_t count,
+                                         const struct numaperf__audit_sample *sample)
 {
+    struct audit_round round = {.page_stride = 1, .mapping_stride = 1};
+    if (sample == NULL)
+        return round;
+    NUMAPERF_ASSERT(sample->pages_max > 0);
+    uint64_t total = numaperf__audit_page_count(ranges, count);
+    round.page_stride = total / sample->pages_max + (total % sample->pages_max != 0);
+    if (round.page_stride == 0)
+        round.page_stride = 1;
+    round.page = sample->phase % round.page_stride;
+    /* Mappings are no more than pages: as many rounds are enough for them. */
+    round.mapping_stride = round.page_stride;
+    round.mapping = round.page;
+    round.give_up = sample->give_up;
+    return round;
+}
+
+static bool audit_gives_up(const atomic_bool *give_up)
+{
+    /* Relaxed: that it comes to an end soon is all that hangs on it. */
+    return give_up != NULL && atomic_load_explicit(give_up, memory_order_relaxed);
+}
+
+static int audit_pages(const struct numaperf__audit_range *ranges, size_t count,
+                       const struct audit_round *round, numaperf_placement_t *placement)
+{
+    uint64_t next = round->page; /* counted from the start of the mapping */
     for (size_t i = 0; i < count; i++) {
         const struct numaperf__range *range = &ranges[i].range;
         uint64_t pages = range->length / range->page_bytes;
-        while (first < pages) {
-            int rc = numaperf__range_query_some(range, stride, &first, placement);
+        while (next < pages) {
+            if (audit_gives_up(round->give_up))
+                return -ECANCELED;
+            int rc = numaperf__range_query_some(range, round->page_stride, &next, placement);
             if (rc < 0)
                 return rc;
         }
-        first -= pages;
+        next -= pages;
     }
     return 0;
-}
-
-/* Policies of a part of the list in a sample: as many mappings as are one phase's share. */
-static int audit_policies(const struct numaperf__audit_range *ranges, size_t count, int node,
-                          const uint64_t step[2], struct numaperf__audit_counts *counts)
-{
-    int rc = 0;
-    for (uint64_t i = step[0]; i < count && rc == 0; i += step[1]) {
-        if (ranges[i].is_bound)
-            rc = audit_policy(&ranges[i], node, counts);
-    }
-    return rc;
 }
 
 int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t count, int node,
@@ -89,23 +113,17 @@ int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t coun
 {
     NUMAPERF_ASSERT(node >= 0 && node < NUMAPERF_NODE_MAX);
 
-    uint64_t total = numaperf__audit_page_count(ranges, count);
-    uint64_t stride = 1;
-    if (sample != NULL && total > sample->pages_max) {
-        NUMAPERF_ASSERT(sample->pages_max > 0);
-        stride = (total + sample->pages_max - 1) / sample->pages_max;
-    }
-    uint64_t first = sample != NULL ? sample->phase % stride : 0;
-
+    struct audit_round round = audit_round_of(ranges, count, sample);
+    struct numaperf__audit_counts counts = *io_counts;
     numaperf_placement_t placement;
     memset(&placement, 0, sizeof(placement));
-    struct numaperf__audit_counts counts = *io_counts;
-    /* There are never more mappings than pages, so this is the shorter round. */
-    uint64_t policy_stride = stride < count ? stride : (count > 0 ? count : 1);
-    const uint64_t step[2] = {sample != NULL ? sample->phase % policy_stride : 0, policy_stride};
-    int rc = audit_policies(ranges, count, node, step, &counts);
+    int rc = 0;
+    for (uint64_t i = round.mapping; i < count && rc == 0; i += round.mapping_stride) {
+        if (ranges[i].is_bound)
+            rc = audit_policy(&ranges[i], node, &counts);
+    }
     if (rc == 0)
-        rc = audit_pages(ranges, count, first, stride, &placement);
+        rc = audit_pages(ranges, count, &round, &placement);
     if (rc < 0)
         return rc;
     counts.pages += placement.pages;

@@ -3,6 +3,7 @@
 #ifndef NUMAPERF_PLACE_AUDIT_H
 #define NUMAPERF_PLACE_AUDIT_H
 
+#include "base/atomic.h"
 #include "place/range.h"
 
 #include <numaperf/cpuset.h>
@@ -24,6 +25,7 @@ struct numaperf__audit_range {
 struct numaperf__audit_sample {
     uint64_t pages_max;
     uint64_t phase;
+    const atomic_bool *give_up; /* NULL, or what ends a long look with -ECANCELED */
 };
 
 /* What was found, in base pages; added up over calls. Zero it first. */

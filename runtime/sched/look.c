@@ -320,7 +320,7 @@ static const struct numaperf__audit_sample *look_share(enum numaperf__part part,
 {
     if (sample == NULL)
         return NULL;
-    uint64_t small = sample->pages_max / 8;
+    uint64_t small = sample->pages_max / 8; /* of everything: everything still */
     *out = *sample;
     out->pages_max = part == NUMAPERF__PART_ARENA ? sample->pages_max - 2 * small : small;
     if (out->pages_max == 0)

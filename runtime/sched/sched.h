@@ -101,6 +101,9 @@ struct numaperf_worker {
     /* Held while its thread has the placement of a child to be made, and while another thread reads
        or sets its affinity and policy: what is read is never the child's. */
     pthread_mutex_t state_mutex;
+    /* What the auditor asks the worker to put back: bits, set by the one, cleared by the other. */
+    _Atomic uint32_t repair_wanted;
+    _Atomic int32_t repair_errno; /* written by the worker: what it met, 0 nothing */
     numaperf_region_t *stack;
     pthread_t thread;
 };
@@ -214,6 +217,13 @@ void numaperf__auditor_destroy(numaperf_rt_t *rt);
 /* Lock state_mutex, or give up after a while: a child may take long to be made. 0 or -EBUSY. */
 int numaperf__worker_lock_state(const struct numaperf_worker *worker);
 void numaperf__worker_unlock_state(const struct numaperf_worker *worker);
+
+/* ---- repair.c: what the auditor has the worker put back ---- */
+
+/* Bits of repair_wanted. */
+enum { NUMAPERF__REPAIR_MEMPOLICY = 1u << 0, NUMAPERF__REPAIR_IOWQ = 1u << 1 };
+/* On the worker, between two callbacks: do what is asked for. */
+void numaperf__worker_put_back(struct numaperf_worker *worker);
 
 /* ---- placement.c: what a worker has, and whether it is where it should be ---- */
 

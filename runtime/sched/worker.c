@@ -80,6 +80,9 @@ static void worker_loop(struct numaperf_worker *worker)
         numaperf__counter_add_owner(&worker->turn, 1);
         numaperf__loop_turn(worker->loop);
         worker_publish_ring(worker); /* here: one that is never idle has counters, too */
+        /* After the turn, which may have taken in the wake that came with it. */
+        if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
+            numaperf__worker_put_back(worker);
         uint32_t ran = 0;
         struct numaperf__task *task = NULL;
         while (ran < WORKER_TASK_BUDGET && (task = numaperf__worker_take_own(worker)) != NULL) {

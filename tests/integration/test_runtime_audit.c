@@ -107,7 +107,7 @@ static void a_worker_whose_affinity_was_changed_is_reported_once_an_episode(void
     assert_int_equal(witness.last.cpu, numaperf_worker_cpu(worker));
     assert_int_equal(witness.last.node, numaperf_worker_node(worker));
     char wanted[32];
-    (void)snprintf(wanted, sizeof(wanted), "wanted PU %d alone", numaperf_worker_cpu(worker));
+    (void)snprintf(wanted, sizeof(wanted), "wanted PU %d,", numaperf_worker_cpu(worker));
     assert_non_null(strstr(witness.last.text, wanted));
     (void)pthread_mutex_unlock(&witness.mutex);
     nap_ms(10 * INTERVAL_MS);
