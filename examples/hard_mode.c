@@ -2,12 +2,16 @@
 /*
  * Capabilities first, then choose the mode. With REQUIRE_HARD_MODE in the environment, a machine
  * that cannot give hard mode is an error that names what is missing; without, soft mode will do.
+ * `hard_mode --attest FILE` keeps the proof: the attestation, written while everything runs.
  */
+#include "server/attest_file.h"
+
 #include <numaperf.h>
 
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MISSING_MAX 16
 
@@ -20,8 +24,12 @@ static void print_worker(numaperf_worker_t *worker, void *arg)
            numaperf_enforcement_level_name(level->level), reason ? ": " : "", reason ? reason : "");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc != 1 && (argc != 3 || strcmp(argv[1], "--attest") != 0)) {
+        fprintf(stderr, "usage: %s [--attest FILE]\n", argv[0]);
+        return 2;
+    }
     numaperf_capabilities_t caps = NUMAPERF_CAPABILITIES_INIT;
     if (numaperf_capabilities_detect(&caps) < 0)
         return EXIT_FAILURE;
@@ -55,6 +63,11 @@ int main(void)
 
     /* In hard mode every level is strict: each worker set it and read it back in its own thread. */
     int code = numaperf_rt_each_node(rt, print_worker, NULL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+    char why[512];
+    if (argc == 3 && attest_file_write(rt, argv[2], why, sizeof(why)) < 0) {
+        fprintf(stderr, "--attest: %s\n", why);
+        code = EXIT_FAILURE;
+    }
     (void)numaperf_rt_stop(rt, UINT64_MAX);
     numaperf_rt_destroy(rt);
     return code;

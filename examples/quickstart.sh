@@ -89,7 +89,7 @@ program=build/release/examples/kv_server
 # ---- serve ----
 
 say "Starting kv_server on every node"
-"$program" --unix "$work/kv.sock" > "$work/ready" 2> "$work/errors" &
+"$program" --unix "$work/kv.sock" --attest "$work/attestation.json" > "$work/ready" 2> "$work/errors" &
 server=$!
 for _ in $(seq 100); do
     [ -s "$work/ready" ] && break
@@ -127,6 +127,16 @@ tr -d '\r' < "$work/info" | awk -F: '
         sub(/^worker[0-9]+_/, "", key)
         print "    " key ": " value
     }'
+
+say "What proves it (attestation, a JSON document of $(wc -l < "$work/attestation.json") lines)"
+awk '
+    /^  "verdict": / { inside = 1 }
+    inside && /"level": / { gsub(/.*: "|",?$/, ""); level = $0 }
+    inside && /"reason": "/ { gsub(/.*: "|",?$/, ""); reason = ", " $0 }
+    /^  }/ { inside = 0 }
+    /"last": / { parts++ }
+    END { print "verdict: " level reason "; " parts " parts of workers read back from the kernel" }
+    ' "$work/attestation.json"
 
 say "Stopping"
 stop_server || fail "kv_server ended with exit code $?"

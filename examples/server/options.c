@@ -117,6 +117,14 @@ static const char *read_topology(struct server_options *options, const char *tex
     return NULL;
 }
 
+static const char *read_attest(struct server_options *options, const char *text)
+{
+    if (text[0] == '\0')
+        return "is empty";
+    options->attest = text;
+    return NULL;
+}
+
 static const char *read_backend(struct server_options *options, const char *text)
 {
     static const char *const names[] = {"auto", "io_uring", "epoll"};
@@ -182,6 +190,7 @@ static const struct option option_table[] = {
     {"--nodes", "LIST", "nodes to run on, as 0-1,3 (all)", read_nodes},
     {"--topology", "TEXT", "an hwloc XML file or a synthetic one as \"numa:2 pu:1\"",
      read_topology},
+    {"--attest", "FILE", "write where everything is, as JSON, before the ready line", read_attest},
     {"--backend", "NAME", "auto, io_uring or epoll (auto)", read_backend},
     {"--steal", "POLICY", "local-only, local-then-socket-then-remote or any", read_steal},
     {"--max-connections", "N", "most connections a worker (10000)", read_connections},

@@ -13,6 +13,7 @@ struct server_options {
     uint16_t port;          /* 0: the kernel chooses */
     const char *unix_path;  /* NULL: TCP */
     const char *topology;   /* NULL: this machine */
+    const char *attest;     /* file for the attestation; NULL: none */
     const char *steal_name; /* as given, for reports */
     uint32_t mode;          /* NUMAPERF_MODE_* */
     uint32_t rt_flags;      /* NUMAPERF_RT_* */

@@ -9,6 +9,8 @@
  */
 #include "server.h"
 
+#include "attest_file.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -317,6 +319,12 @@ static int server_run(struct server *server, const sigset_t *signals)
     if (server_start_rt(server) < 0) {
         server_complain(server, "cannot start");
         listener_close(&server->listener);
+        return EXIT_FAILURE;
+    }
+    if (server->options.attest != NULL &&
+        attest_file_write(server->rt, server->options.attest, why, sizeof(why)) < 0) {
+        fprintf(stderr, "%s: --attest: %s\n", server->app->name, why);
+        server_stop(server);
         return EXIT_FAILURE;
     }
     printf("%s ready on %s\n", server->app->name, server->listener.name);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Every small example runs and says what it shows; options, sockets and life of the servers."""
+import json
 import os
 import re
 import signal
@@ -79,6 +80,22 @@ def case_mixed_mode_reports_both():
     assert "read 2097152" in out, out
 
 
+def case_hard_mode_keeps_an_attestation():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "attestation.json")
+        code, out, errors = run("hard_mode", "--attest", path)
+        assert code == 0, errors
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        assert document["settings"]["mode"] in out, out
+        assert os.listdir(folder) == ["attestation.json"]
+        code, _, errors = run("hard_mode", "--attest", folder)
+        assert code == 1 and folder in errors and os.listdir(folder) == ["attestation.json"]
+    for args in (("--attest",), ("path",), ("--prove", "path")):
+        code, out, errors = run("hard_mode", *args)
+        assert code == 2 and out == "" and "usage" in errors, errors
+
+
 SERVERS = ["kv_server", "echo_server"]
 
 
@@ -101,7 +118,7 @@ def case_bad_options_name_option_and_reason():
         (["--workers-per-node", "1025"], "--workers-per-node"),
         (["--workers-per-node", ""], "--workers-per-node"), (["--nodes", "a"], "--nodes"),
         (["--nodes", ""], "--nodes"), (["--nodes", "4096"], "--nodes"),
-        (["--backend", "kqueue"], "--backend"), (["--steal", "all"], "--steal"),
+        (["--backend", "kqueue"], "--backend"), (["--attest", ""], "--attest"), (["--steal", "all"], "--steal"),
         (["--max-connections", "0"], "--max-connections"), (["word"], "word"),
     ]
     for program in SERVERS:
@@ -117,7 +134,7 @@ def case_help_lists_every_option():
         code, out, errors = run(program, "--help")
         assert code == 0 and errors == ""
         for option in ("listen", "unix", "mode", "waive-privileges", "workers-per-node", "nodes",
-                       "topology", "backend", "steal", "help"):
+                       "topology", "attest", "backend", "steal", "help"):
             assert "--" + option in out, option
 
 
@@ -131,6 +148,28 @@ def case_start_failures_are_explained():
                 (["--listen", "host.invalid:0"], "host.invalid")]:
             code, out, errors = run(program, *args)
             assert code == 1 and out == "" and words in errors, (args, code, errors)
+
+
+def case_an_attestation_is_there_when_the_server_is_ready():
+    for program in SERVERS:
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "attestation.json")
+            with open(path, "w", encoding="ascii") as file:
+                file.write("the last one's")
+            with Server("--attest", path, "--workers-per-node", "1", program=program) as server:
+                with open(path, encoding="utf-8") as file:
+                    document = json.load(file)
+                assert document["schema"] == "numaperf.attestation.v1"
+                assert document["process"]["pid"] == server.process.pid
+                assert document["settings"]["workers_per_node"] == 1
+                assert document["settings"]["callbacks"]["on_worker_start"] is True
+                assert os.listdir(folder) == ["attestation.json"]
+            nowhere = os.path.join(folder, "nowhere", "attestation.json")
+            socket_path = os.path.join(folder, "socket")
+            for bad in (nowhere, folder):
+                code, out, errors = run(program, "--unix", socket_path, "--attest", bad)
+                assert code == 1 and out == "" and "--attest" in errors and bad in errors, errors
+            assert os.listdir(folder) == ["attestation.json"], os.listdir(folder)
 
 
 def case_a_port_in_use_is_refused():
