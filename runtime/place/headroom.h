@@ -27,6 +27,12 @@ uint64_t numaperf__headroom_nodes(const numaperf_nodemask_t *nodes);
 uint64_t numaperf__headroom_reserve(void);
 
 /*
+ * Bytes of a cgroup that are left alone: the process needs more than what it asks for here, and is
+ * killed, not refused, when its own heap, stacks or kernel objects find nothing.
+ */
+#define NUMAPERF__HEADROOM_CGROUP_RESERVE ((uint64_t)1 << 20)
+
+/*
  * Bytes that every memory cgroup above this process still allows, v1 and v2. UINT64_MAX when there
  * is no limit, or nothing tells. `out_file` gets the file of the narrowest limit, cut when it does
  * not fit, or "".

@@ -160,8 +160,8 @@ static int headroom_machine(const struct numaperf__region_job *job, uint64_t nee
     char where[CGROUP_TEXT_MAX] = " by the memory cgroup's ";
     size_t length = strlen(where);
     uint64_t room = numaperf__headroom_cgroup(where + length, sizeof(where) - length);
-    if (room < need)
-        return headroom_refuse(job, where, need, room);
+    if (room < need + NUMAPERF__HEADROOM_CGROUP_RESERVE)
+        return headroom_refuse(job, where, need + NUMAPERF__HEADROOM_CGROUP_RESERVE, room);
     room = numaperf_nodemask_count(&job->allowed) > 0 ? numaperf__headroom_nodes(&job->allowed)
                                                       : UINT64_MAX;
     uint64_t reserve = numaperf__headroom_reserve();

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "io/loop.h"
 #include "place/enforce.h"
+#include "place/headroom.h"
 #include "place/pin.h"
 #include "place/region.h"
 #include "sched/sched.h"
@@ -21,6 +22,9 @@
 #include <unistd.h>
 
 #define PLACEMENT_STACK_BYTES (2u << 20) /* thread sanitizer does not work with less */
+#define PLACEMENT_CHUNK_BYTES (2u << 20) /* the arena's first */
+/* Measured: ring, io-wq thread, kernel stack, page tables, and what PUs charge ahead. */
+#define PLACEMENT_OTHER_BYTES (512u << 10)
 #define PLACEMENT_IOWQ_WORKERS_MAX 4u
 
 static const char placement_foreign[] =
@@ -36,6 +40,36 @@ static int placement_settle(struct numaperf_worker *worker, const numaperf_enfor
     if (rc == 0)
         numaperf__enforce_lower(&worker->enforcement, &settled);
     return rc;
+}
+
+/*
+ * All workers populate at once, so each of them could find room that they do not all have. The node
+ * is no matter here: what does not fit there spills, and is found.
+ */
+int numaperf__workers_check_room(const numaperf_rt_t *rt)
+{
+    char file[128];
+    char nodes[48];
+    numaperf_nodemask_t mask;
+    numaperf_nodemask_zero(&mask);
+    bool hard = rt->config.mode == NUMAPERF_MODE_HARD;
+    uint64_t each = PLACEMENT_STACK_BYTES + PLACEMENT_OTHER_BYTES;
+    if (hard && rt->config.huge_pages < NUMAPERF_HUGE_2MB) /* soft mode populates no arena */
+        each += rt->config.arena_bytes < PLACEMENT_CHUNK_BYTES ? rt->config.arena_bytes
+                                                               : PLACEMENT_CHUNK_BYTES;
+    uint64_t need = each * rt->worker_count + NUMAPERF__HEADROOM_CGROUP_RESERVE;
+    uint64_t room = numaperf__headroom_cgroup(file, sizeof(file));
+    if (room >= need)
+        return 0;
+    for (uint32_t i = 0; i < rt->node_count; i++)
+        (void)numaperf_nodemask_add(&mask, rt->nodes[i].id); /* was in a mask before */
+    if (numaperf_nodemask_format(&mask, nodes, sizeof(nodes)) < 0)
+        (void)snprintf(nodes, sizeof(nodes), "?"); /* short of memory for a mere name */
+    return numaperf__fail(hard ? NUMAPERF_E_HARD_MODE : -ENOMEM, ENOMEM, "headroom",
+                          "node%s %s, %u workers: too little memory: %llu KiB needed, %llu KiB "
+                          "left by the memory cgroup's %s",
+                          rt->node_count > 1 ? "s" : "", nodes, rt->worker_count,
+                          (unsigned long long)need / 1024, (unsigned long long)room / 1024, file);
 }
 
 int numaperf__worker_stack_create(struct numaperf_worker *worker)
@@ -125,6 +159,7 @@ static int placement_arena(struct numaperf_worker *worker)
     config.mode = rt->config.mode;
     config.huge_pages = rt->config.huge_pages;
     config.limit_bytes = rt->config.arena_bytes;
+    config.chunk_bytes = PLACEMENT_CHUNK_BYTES;
     config.topology = rt->topology;
     int rc = numaperf_arena_create(&config, &worker->arena);
     if (rc < 0)
@@ -183,8 +218,11 @@ static int placement_iowq(struct numaperf_worker *worker)
     }
     if (rc < 0)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
-                              "node %d: io-wq cannot be confined: %s", worker->node->id,
-                              numaperf_strerror(rc));
+                              "node %d: io-wq cannot be confined: %s%s", worker->node->id,
+                              numaperf_strerror(rc),
+                              rc == -EINVAL ? " (PUs of the node are outside the cpuset or "
+                                              "offline, or the kernel is too old)"
+                                            : "");
     else if (thread_id <= 0)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
                               "node %d: no io-wq thread to read back", worker->node->id);

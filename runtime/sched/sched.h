@@ -229,6 +229,8 @@ void numaperf__worker_put_back(struct numaperf_worker *worker);
 
 /* Pin, policy, arena, loop, io-wq, each set and read back on the worker's own thread. */
 int numaperf__worker_place(struct numaperf_worker *worker);
+/* Whether the memory cgroups have room for all workers together, before any of them exists. */
+int numaperf__workers_check_room(const numaperf_rt_t *rt);
 /* The stack of a worker's thread, guarded and placed, before the thread exists. */
 int numaperf__worker_stack_create(struct numaperf_worker *worker);
 /* The mappings of its stack, and of its ring: up to two, 0 without a ring. Any thread, while the
