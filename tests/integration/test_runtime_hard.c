@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Hard mode: who may have it, what it refuses, and that what it promises is so by the kernel's own
- * files. Privileges are a process's, so every scene is a child of its own.
+ * Hard mode: who may have it, and that what it promises is so by the kernel's own files. What it
+ * refuses is in test_hard_refusals.c. Privileges are a process's, so every scene is a child of its
+ * own.
  */
-#include <numaperf/capabilities.h>
 #include <numaperf/error.h>
 #include <numaperf/runtime.h>
 
-#include "support/census.h"
 #include "support/clock.h"
+#include "support/refusal.h"
 #include "support/runtimes.h"
 #include "support/sandbox.h"
 
-#include <errno.h>
 #include <linux/capability.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -31,7 +30,6 @@
 #define CAPABILITY(number) (UINT64_C(1) << (number))
 #define PRIVILEGES (CAPABILITY(CAP_SYS_ADMIN) | CAPABILITY(CAP_SYS_NICE))
 #define PAGES_ASKED 64
-#define BALANCING "/proc/sys/kernel/numa_balancing"
 
 /* ---- what the kernel says ---- */
 
@@ -254,73 +252,7 @@ static void scene_proves_what_it_promises(const void *arg)
     numaperf_rt_destroy(rt);
 }
 
-struct refusal {
-    struct grant grant;
-    const char *synthetic; /* NULL: this machine */
-    int code;
-    const char *word;     /* in the reason */
-    const char *not_word; /* or NULL */
-};
-
-static void scene_refuses(const void *arg)
-{
-    const struct refusal *refusal = arg;
-    census_prepare();
-    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
-    box.config.workers_per_node = refusal->grant.workers_per_node;
-    CHECK(runtime_box_open(&box, refusal->synthetic) == 0);
-    runtime_box_close(&box); /* what a first start leaves is not counted */
-    box.config = hard_config(&refusal->grant);
-    struct census before = census_take();
-    int rc = runtime_box_open(&box, refusal->synthetic);
-    const numaperf_error_t *error = numaperf_last_error();
-    if (rc != refusal->code || strstr(error->reason, refusal->word) == NULL)
-        (void)fprintf(stderr, "%d %s: %s\n", rc, error->operation, error->reason);
-    CHECK(rc == refusal->code);
-    CHECK(error->code == rc && error->operation[0] != '\0');
-    CHECK(strstr(error->reason, refusal->word) != NULL);
-    CHECK(refusal->not_word == NULL || strstr(error->reason, refusal->not_word) == NULL);
-    CHECK(census_returns_to(&before));
-
-    /* Soft mode takes the same. */
-    box.config.mode = NUMAPERF_MODE_SOFT;
-    CHECK(runtime_box_open(&box, refusal->synthetic) == 0);
-    atomic_int ran = 0;
-    CHECK(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_count_task, &ran) == 0);
-    CHECK(runtime_reaches(&ran, 1));
-    runtime_box_close(&box);
-}
-
 /* ---- cases ---- */
-
-static bool balancing_is_on(void)
-{
-    FILE *file = fopen(BALANCING, "re");
-    int value = 0;
-    if (file == NULL)
-        return false;
-    if (fscanf(file, "%d", &value) != 1)
-        value = 0;
-    (void)fclose(file);
-    return value != 0;
-}
-
-/* Whether this machine lets anybody place at all; else says why not. */
-static bool machine_can(void)
-{
-    numaperf_capabilities_t caps = NUMAPERF_CAPABILITIES_INIT;
-    assert_int_equal(numaperf_capabilities_detect(&caps), 0);
-    if (caps.probe_mbind == NUMAPERF_PROBE_OK && caps.probe_page_query == NUMAPERF_PROBE_OK &&
-        caps.probe_affinity == NUMAPERF_PROBE_OK &&
-        (caps.probe_io_uring != NUMAPERF_PROBE_OK ||
-         caps.probe_iowq_affinity == NUMAPERF_PROBE_OK) &&
-        !balancing_is_on())
-        return true;
-    char text[2048];
-    (void)numaperf_capabilities_summary(&caps, text, sizeof(text));
-    print_message("skipped: placement is not possible here:\n%s", text);
-    return false;
-}
 
 static bool is_privileged(void)
 {
@@ -333,7 +265,7 @@ static bool is_privileged(void)
 static void waived_hard_mode_needs_no_privilege(void **state)
 {
     (void)state;
-    if (!machine_can())
+    if (!refusal_machine_can())
         skip();
     bool is_root = geteuid() == 0;
     const struct grant all = {.change_user = is_root, .waive = true};
@@ -345,7 +277,7 @@ static void waived_hard_mode_needs_no_privilege(void **state)
 static void root_has_hard_mode(void **state)
 {
     (void)state;
-    if (!machine_can() || !is_privileged())
+    if (!refusal_machine_can() || !is_privileged())
         skip();
     const struct grant grant = {.change_user = false};
     assert_true(sandbox_run(scene_proves_what_it_promises, &grant));
@@ -354,108 +286,20 @@ static void root_has_hard_mode(void **state)
 static void ordinary_user_with_the_two_capabilities_has_hard_mode(void **state)
 {
     (void)state;
-    if (!machine_can() || !is_privileged())
+    if (!refusal_machine_can() || !is_privileged())
         skip();
     const struct grant grant = {.change_user = true, .capabilities = PRIVILEGES};
     assert_true(sandbox_run(scene_proves_what_it_promises, &grant));
 }
 
-static void each_missing_privilege_is_named(void **state)
-{
-    (void)state;
-    if (balancing_is_on() || !is_privileged())
-        skip();
-    const struct refusal refusals[] = {
-        {.grant = {true, CAPABILITY(CAP_SYS_NICE), false, 0},
-         .code = NUMAPERF_E_HARD_MODE,
-         .word = "CAP_SYS_ADMIN",
-         .not_word = "CAP_SYS_NICE"},
-        {.grant = {true, CAPABILITY(CAP_SYS_ADMIN), false, 0},
-         .code = NUMAPERF_E_HARD_MODE,
-         .word = "CAP_SYS_NICE",
-         .not_word = "CAP_SYS_ADMIN"},
-        {.grant = {true, 0, false, 0}, .code = NUMAPERF_E_HARD_MODE, .word = "CAP_SYS_"},
-    };
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-        assert_true(sandbox_run(scene_refuses, &refusals[i]));
-}
-
-/* The most that a node has. */
-static uint32_t pus_of_a_node(void)
-{
-    numaperf_topology_t *topology = NULL;
-    assert_int_equal(numaperf_topology_discover(&topology), 0);
-    int most = 0;
-    for (size_t i = 0; i < numaperf_topology_node_count(topology); i++) {
-        numaperf_cpuset_t cpus;
-        int node = numaperf_topology_node_id(topology, i);
-        assert_int_equal(numaperf_topology_node_cpus(topology, node, &cpus), 0);
-        most = most < numaperf_cpuset_count(&cpus) ? numaperf_cpuset_count(&cpus) : most;
-    }
-    numaperf_topology_destroy(topology);
-    return (uint32_t)most;
-}
-
-static void what_cannot_be_proven_is_refused(void **state)
-{
-    (void)state;
-    if (balancing_is_on()) {
-        print_message("skipped: NUMA balancing is on\n");
-        skip();
-    }
-    const struct refusal refusals[] = {
-        {.grant = {.waive = true},
-         .synthetic = "numa:2 pu:1",
-         .code = NUMAPERF_E_HARD_MODE,
-         .word = "not this machine"},
-        {.grant = {.waive = true, .workers_per_node = pus_of_a_node() + 1},
-         .code = NUMAPERF_E_HARD_MODE,
-         .word = "workers need one each"},
-    };
-    for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
-        assert_true(sandbox_run(scene_refuses, &refusals[i]));
-}
-
-static bool set_balancing(const char *value)
-{
-    FILE *file = fopen(BALANCING, "we");
-    if (file == NULL)
-        return false;
-    bool is_written = fputs(value, file) >= 0;
-    return fclose(file) == 0 && is_written;
-}
-
-static void numa_balancing_is_refused_waived_or_not(void **state)
-{
-    (void)state;
-    bool was_on = balancing_is_on();
-    if (!was_on && (!test_is_guest() || geteuid() != 0)) {
-        print_message("skipped: NUMA balancing is off, and only a guest's root switches it on\n");
-        skip();
-    }
-    if (!was_on && !set_balancing("1")) {
-        print_message("skipped: this kernel has no NUMA balancing\n");
-        skip();
-    }
-    const struct refusal refusal = {
-        .grant = {.waive = true}, .code = NUMAPERF_E_HARD_MODE, .word = "numa_balancing"};
-    bool is_refused = sandbox_run(scene_refuses, &refusal);
-    if (!was_on)
-        assert_true(set_balancing("0"));
-    assert_true(is_refused);
-}
-
 int main(void)
 {
     if (test_is_guest() && geteuid() == 0)
-        (void)set_balancing("0"); /* on by default where there are several nodes */
+        (void)refusal_set_balancing(false); /* on by default where there are several nodes */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(waived_hard_mode_needs_no_privilege),
         cmocka_unit_test(root_has_hard_mode),
         cmocka_unit_test(ordinary_user_with_the_two_capabilities_has_hard_mode),
-        cmocka_unit_test(each_missing_privilege_is_named),
-        cmocka_unit_test(what_cannot_be_proven_is_refused),
-        cmocka_unit_test(numa_balancing_is_refused_waived_or_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 
 #define SANDBOX_USER 65534
-#define SANDBOX_CALLS_MAX 16
+#define SANDBOX_RULES_MAX 16
 
 _Noreturn void sandbox_fail(const char *condition, const char *file, int line)
 {
@@ -52,22 +52,53 @@ bool sandbox_run(void (*scene)(const void *arg), const void *arg)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-void sandbox_deny(int error, const long *calls, size_t count)
+#define FILTER_RULE_LENGTH 5
+
+/* One rule: what is not its call, or not its argument, falls through to the next. */
+static size_t filter_add_rule(struct sock_filter *out, const struct sandbox_rule *rule)
 {
-    struct sock_filter filter[SANDBOX_CALLS_MAX + 3];
     size_t n = 0;
-    CHECK(count <= SANDBOX_CALLS_MAX);
-    filter[n++] =
+    bool compares = rule->when != SANDBOX_ALWAYS;
+    out[n++] =
         (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    out[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rule->call, 0,
+                                            compares ? 3 : 1);
+    if (compares) {
+        /* Little endian: the low half comes first. */
+        uint32_t at = (uint32_t)(offsetof(struct seccomp_data, args) + 8 * rule->argument);
+        uint16_t test = rule->when == SANDBOX_EQUAL   ? BPF_JEQ
+                        : rule->when == SANDBOX_ABOVE ? BPF_JGT
+                                                      : BPF_JGE;
+        bool negated = rule->when == SANDBOX_BELOW;
+        out[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, at);
+        out[n++] = (struct sock_filter)BPF_JUMP((uint16_t)(BPF_JMP | test | BPF_K), rule->value,
+                                                negated ? 1 : 0, negated ? 0 : 1);
+    }
+    out[n++] = (struct sock_filter)BPF_STMT(
+        BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((uint32_t)rule->error & SECCOMP_RET_DATA));
+    return n;
+}
+
+void sandbox_deny_rules(const struct sandbox_rule *rules, size_t count)
+{
+    struct sock_filter filter[SANDBOX_RULES_MAX * FILTER_RULE_LENGTH + 1];
+    size_t n = 0;
+    CHECK(count <= SANDBOX_RULES_MAX);
     for (size_t i = 0; i < count; i++)
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)calls[i],
-                                                   (uint8_t)(count - i), 0);
+        n += filter_add_rule(filter + n, &rules[i]);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    filter[n++] = (struct sock_filter)BPF_STMT(
-        BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((uint32_t)error & SECCOMP_RET_DATA));
     struct sock_fprog program = {.len = (unsigned short)n, .filter = filter};
     CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+void sandbox_deny(int error, const long *calls, size_t count)
+{
+    struct sandbox_rule rules[SANDBOX_RULES_MAX];
+    CHECK(count <= SANDBOX_RULES_MAX);
+    for (size_t i = 0; i < count; i++)
+        rules[i] = (struct sandbox_rule){.call = calls[i], .error = error};
+    sandbox_deny_rules(rules, count);
 }
 
 static void set_capabilities(uint64_t capabilities)
