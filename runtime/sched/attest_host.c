@@ -18,21 +18,19 @@
 #include "sched/attest_host.h"
 
 #include "io/version.h"
+#include "place/cgroup.h"
 #include "topo/textfile.h"
 #include "topo/version.h"
 
 #include <numaperf/error.h>
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
-
-#define HOST_CGROUP_DEPTH_MAX 64 /* levels looked at; deeper trees are not made by anyone */
 
 /* ---- files ---- */
 
@@ -121,59 +119,35 @@ static void host_put_kernel(struct numaperf__json *json, json_t *root)
 
 /* ---- process ---- */
 
-/* The files of a cpuset in one hierarchy, and where that is usually mounted. */
+/* A cpuset's files: in version 2 of cgroups, and in version 1. */
 struct host_cpuset {
-    const char *controller; /* in /proc/self/cgroup; "" is the one of version 2 */
-    const char *mount;
+    const char *controller;
     const char *cpus;
     const char *mems;
 };
 
-/* The path in a line "4:cpuset:/path" of that controller. Cuts the line. */
-static char *host_cgroup_path(char *line, const char *controller)
+static char *host_read_group(struct numaperf__json *json, const struct numaperf__cgroup *group,
+                             const char *name)
 {
-    char *controllers = strchr(line, ':');
-    char *path = controllers != NULL ? strchr(controllers + 1, ':') : NULL;
-    if (path == NULL)
-        return NULL;
-    *path++ = '\0';
-    size_t length = strlen(controller);
-    for (char *at = controllers + 1; at != NULL; at = strchr(at, ',')) {
-        at += *at == ',';
-        if (strncmp(at, controller, length) == 0 && (at[length] == ',' || at[length] == '\0'))
-            return path;
-    }
-    return NULL;
+    char path[NUMAPERF__CGROUP_PATH_MAX];
+    int rc = numaperf__cgroup_file(group, name, path, sizeof(path));
+    return rc == 0 ? host_read(json, path, &rc) : NULL;
 }
 
-/* A file of the nearest cgroup upwards that has it; `directory` becomes that cgroup's. */
-static char *host_read_upwards(struct numaperf__json *json, char *directory, size_t top_length,
-                               const char *name)
-{
-    for (int depth = 0; depth < HOST_CGROUP_DEPTH_MAX; depth++) {
-        char path[PATH_MAX + NAME_MAX];
-        int rc = 0;
-        (void)snprintf(path, sizeof(path), "%s/%s", directory, name); /* both are bounded */
-        char *text = host_read(json, path, &rc);
-        char *slash = strrchr(directory, '/');
-        if (text != NULL || slash == NULL || (size_t)(slash - directory) < top_length)
-            return text;
-        *slash = '\0';
-    }
-    return NULL;
-}
-
+/* Of the nearest group upwards that has a cpuset; false where none has. */
 static bool host_put_cpuset_of(struct numaperf__json *json, json_t *cpuset,
-                               const struct host_cpuset *kind, const char *path)
+                               const struct host_cpuset *kind)
 {
-    char directory[PATH_MAX];
-    int length = snprintf(directory, sizeof(directory), "%s%s", kind->mount, path);
-    if (length < 0 || (size_t)length >= sizeof(directory))
+    struct numaperf__cgroup group;
+    if (numaperf__cgroup_find(kind->controller, &group) < 0)
         return false;
-    char *cpus = host_read_upwards(json, directory, strlen(kind->mount), kind->cpus);
-    if (cpus == NULL)
-        return false;
-    char *mems = host_read_upwards(json, directory, strlen(kind->mount), kind->mems);
+    char *cpus = host_read_group(json, &group, kind->cpus);
+    for (int i = 0; i < NUMAPERF__CGROUP_DEPTH_MAX && cpus == NULL; i++) {
+        if (!numaperf__cgroup_ascend(&group))
+            return false;
+        cpus = host_read_group(json, &group, kind->cpus);
+    }
+    char *mems = host_read_group(json, &group, kind->mems);
     numaperf__json_put(json, cpuset, "cpus_effective", numaperf__json_text(cpus));
     numaperf__json_put(json, cpuset, "mems_effective", numaperf__json_text(mems));
     free(cpus);
@@ -181,28 +155,17 @@ static bool host_put_cpuset_of(struct numaperf__json *json, json_t *cpuset,
     return true;
 }
 
-/* What the cgroup allows; null where no hierarchy is mounted at its usual place. */
 static void host_put_cpuset(struct numaperf__json *json, json_t *process)
 {
     static const struct host_cpuset kinds[] = {
-        {"cpuset", "/sys/fs/cgroup/cpuset", "cpuset.effective_cpus", "cpuset.effective_mems"},
-        {"", "/sys/fs/cgroup", "cpuset.cpus.effective", "cpuset.mems.effective"},
+        {NULL, "cpuset.cpus.effective", "cpuset.mems.effective"},
+        {"cpuset", "cpuset.effective_cpus", "cpuset.effective_mems"},
     };
     json_t *cpuset = numaperf__json_section(json, process, "cgroup_cpuset");
-    bool found = false;
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && !found; i++) {
-        int rc = 0;
-        char *text = host_read(json, "/proc/self/cgroup", &rc); /* anew: it is cut up */
-        char *rest = NULL;
-        for (char *line = text != NULL ? strtok_r(text, "\n", &rest) : NULL; line != NULL && !found;
-             line = strtok_r(NULL, "\n", &rest)) {
-            const char *path = host_cgroup_path(line, kinds[i].controller);
-            found = path != NULL && host_put_cpuset_of(json, cpuset, &kinds[i], path);
-        }
-        free(text);
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (host_put_cpuset_of(json, cpuset, &kinds[i]))
+            return;
     }
-    if (found)
-        return;
     numaperf__json_put(json, cpuset, "cpus_effective", json_null());
     numaperf__json_put(json, cpuset, "mems_effective", json_null());
 }

@@ -169,6 +169,26 @@ static void check_host(json_t *root)
     assert_true(numaperf_nodemask_equal(&said, &found));
 }
 
+/* What the cgroup allows is what the kernel lets this process have, or more PUs than its affinity.
+ */
+static void check_cpuset(json_t *root)
+{
+    json_t *cpuset = at_path(root, "process/cgroup_cpuset");
+    numaperf_nodemask_t mems;
+    numaperf_nodemask_t found;
+    numaperf_cpuset_t cpus;
+    if (json_is_null(at_path(cpuset, "cpus_effective")))
+        return; /* no cgroups */
+    assert_int_equal(numaperf_cpuset_parse(text_of(at_path(cpuset, "cpus_effective")), &cpus), 0);
+    assert_int_equal(numaperf_nodemask_parse(text_of(at_path(cpuset, "mems_effective")), &mems), 0);
+    view_list("/proc/self/status", "\nMems_allowed_list:", &found);
+    numaperf_nodemask_intersect(&found, &witness_memory, &found);
+    numaperf_nodemask_intersect(&mems, &witness_memory, &mems);
+    assert_true(numaperf_nodemask_equal(&mems, &found));
+    numaperf_cpuset_intersect(&cpus, &witness_allowed, &cpus);
+    assert_true(numaperf_cpuset_equal(&cpus, &witness_allowed));
+}
+
 static void check_node(json_t *root, size_t index, const numaperf_nodemask_t *nodes)
 {
     json_t *node = at_path(root, "topology/nodes/%zu", index);
@@ -253,6 +273,7 @@ static void check_document(numaperf_rt_t *rt)
     json_t *root = attest(rt);
     size_t count = numaperf_rt_worker_count(rt, NUMAPERF_NODE_ANY);
     check_host(root);
+    check_cpuset(root);
     check_topology(root);
     check_times(root);
     assert_int_equal(json_array_size(at_path(root, "workers")), count);
