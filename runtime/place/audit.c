@@ -3,11 +3,11 @@
  * Re-verification: whether mapped memory still is where it was placed, asked of the kernel; and
  * putting it back.
  *
- * A look at everything asks about each page, and each policy; a sample about every n-th page, n so
- * that it stays within its limit. Pages are numbered through the whole list, and phase p asks about
- * those whose number leaves p by division by n: n phases ask about all of them, and each alone sees
- * what happened to many. A page that is nowhere (not touched yet, swapped out, or just on its way)
- * has not left its node.
+ * A look at everything asks about each page, and each mapping's policy; a sample about a window of
+ * neighbours, which cost least: what the kernel reads of them lies together. Pages are numbered
+ * through the whole list, and each phase has the next window; a mapping's policy goes with its
+ * first page. A page that is nowhere (not touched yet, swapped out, or just on its way) has not
+ * left its node.
  *
  * Thread rule: nothing is remembered, so any thread may look; who puts back sees to it that the
  * mapping is not given away meanwhile.
@@ -23,8 +23,11 @@
 
 #include <errno.h>
 #include <linux/mempolicy.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+
+#define AUDIT_BATCH 512 /* 8 KiB of stack */
 
 uint64_t numaperf__audit_page_count(const struct numaperf__audit_range *ranges, size_t count)
 {
@@ -54,32 +57,54 @@ static int audit_policy(const struct numaperf__audit_range *range, int node,
     return 0;
 }
 
-/* Which pages and which mappings of a list one look asks about: the first, and every n-th. */
-struct audit_round {
-    uint64_t page;
-    uint64_t page_stride;
-    uint64_t mapping;
-    uint64_t mapping_stride;
+/* Pages in flight to the kernel, of any mappings of the list. */
+struct audit_batch {
+    void *address[AUDIT_BATCH];
+    int status[AUDIT_BATCH];
+    uint32_t weight[AUDIT_BATCH]; /* base pages that each is worth */
+    size_t count;
+};
+
+static int audit_flush(struct audit_batch *batch, int node, struct numaperf__audit_counts *counts)
+{
+    if (batch->count == 0)
+        return 0;
+    int rc = numaperf__addresses_query(batch->address, batch->count, batch->status);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < batch->count; i++) {
+        counts->pages += batch->weight[i];
+        if (batch->status[i] == node)
+            counts->home += batch->weight[i];
+        else if (batch->status[i] < 0)
+            counts->absent += batch->weight[i];
+    }
+    batch->count = 0;
+    return 0;
+}
+
+/* Pages of a list by their numbers: those a look asks about are neighbours. */
+struct audit_window {
+    uint64_t first;
+    uint64_t end;
     const atomic_bool *give_up;
 };
 
-static struct audit_round audit_round_of(const struct numaperf__audit_range *ranges, size_t count,
-                                         const struct numaperf__audit_sample *sample)
+static struct audit_window audit_window_of(const struct numaperf__audit_range *ranges, size_t count,
+                                           const struct numaperf__audit_sample *sample)
 {
-    struct audit_round round = {.page_stride = 1, .mapping_stride = 1};
+    struct audit_window window = {.end = UINT64_MAX};
     if (sample == NULL)
-        return round;
+        return window;
     NUMAPERF_ASSERT(sample->pages_max > 0);
+    window.give_up = sample->give_up;
     uint64_t total = numaperf__audit_page_count(ranges, count);
-    round.page_stride = total / sample->pages_max + (total % sample->pages_max != 0);
-    if (round.page_stride == 0)
-        round.page_stride = 1;
-    round.page = sample->phase % round.page_stride;
-    /* Mappings are no more than pages: as many rounds are enough for them. */
-    round.mapping_stride = round.page_stride;
-    round.mapping = round.page;
-    round.give_up = sample->give_up;
-    return round;
+    if (total <= sample->pages_max)
+        return window;
+    uint64_t rounds = total / sample->pages_max + (total % sample->pages_max != 0);
+    window.first = sample->phase % rounds * sample->pages_max;
+    window.end = window.first + sample->pages_max;
+    return window;
 }
 
 static bool audit_gives_up(const atomic_bool *give_up)
@@ -88,23 +113,25 @@ static bool audit_gives_up(const atomic_bool *give_up)
     return give_up != NULL && atomic_load_explicit(give_up, memory_order_relaxed);
 }
 
-static int audit_pages(const struct numaperf__audit_range *ranges, size_t count,
-                       const struct audit_round *round, numaperf_placement_t *placement)
+/* The part of one mapping that is in the window; its pages are numbered from `number` on. */
+static int audit_mapping(const struct numaperf__audit_range *mapping, uint64_t number, int node,
+                         const struct audit_window *window, struct audit_batch *batch,
+                         struct numaperf__audit_counts *counts)
 {
-    uint64_t next = round->page; /* counted from the start of the mapping */
-    for (size_t i = 0; i < count; i++) {
-        const struct numaperf__range *range = &ranges[i].range;
-        uint64_t pages = range->length / range->page_bytes;
-        while (next < pages) {
-            if (audit_gives_up(round->give_up))
-                return -ECANCELED;
-            int rc = numaperf__range_query_some(range, round->page_stride, &next, placement);
-            if (rc < 0)
-                return rc;
-        }
-        next -= pages;
+    const struct numaperf__range *range = &mapping->range;
+    uint64_t pages = range->length / range->page_bytes;
+    uint64_t page = window->first > number ? window->first - number : 0;
+    int rc = 0;
+    if (page == 0 && mapping->is_bound)
+        rc = audit_policy(mapping, node, counts);
+    for (; page < pages && number + page < window->end && rc == 0; page++) {
+        batch->address[batch->count] = range->base + page * range->page_bytes;
+        batch->weight[batch->count] = (uint32_t)(range->page_bytes / numaperf__page_bytes());
+        batch->count++;
+        if (batch->count == AUDIT_BATCH)
+            rc = audit_gives_up(window->give_up) ? -ECANCELED : audit_flush(batch, node, counts);
     }
-    return 0;
+    return rc;
 }
 
 int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t count, int node,
@@ -113,24 +140,23 @@ int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t coun
 {
     NUMAPERF_ASSERT(node >= 0 && node < NUMAPERF_NODE_MAX);
 
-    struct audit_round round = audit_round_of(ranges, count, sample);
+    struct audit_window window = audit_window_of(ranges, count, sample);
     struct numaperf__audit_counts counts = *io_counts;
-    numaperf_placement_t placement;
-    memset(&placement, 0, sizeof(placement));
+    struct audit_batch batch;
+    batch.count = 0;
+    uint64_t number = 0;
     int rc = 0;
-    for (uint64_t i = round.mapping; i < count && rc == 0; i += round.mapping_stride) {
-        if (ranges[i].is_bound)
-            rc = audit_policy(&ranges[i], node, &counts);
+    for (size_t i = 0; i < count && number < window.end && rc == 0; i++) {
+        uint64_t pages = ranges[i].range.length / ranges[i].range.page_bytes;
+        if (number + pages > window.first)
+            rc = audit_mapping(&ranges[i], number, node, &window, &batch, &counts);
+        number += pages;
     }
     if (rc == 0)
-        rc = audit_pages(ranges, count, &round, &placement);
-    if (rc < 0)
-        return rc;
-    counts.pages += placement.pages;
-    counts.home += placement.on_node[node];
-    counts.absent += placement.absent;
-    *io_counts = counts;
-    return 0;
+        rc = audit_flush(&batch, node, &counts);
+    if (rc == 0)
+        *io_counts = counts;
+    return rc;
 }
 
 /* ---- put back ---- */

@@ -18,9 +18,9 @@ struct numaperf__audit_range {
 };
 
 /*
- * Which pages of a list are asked about: at most `pages_max`, spread evenly over all of them; every
- * next `phase` asks about others, and after as many phases as it takes each has been asked about.
- * No sample, or a list that is not longer, is every page, and every policy.
+ * Which pages of a list are asked about: at most `pages_max`; every next `phase` asks about the
+ * next ones, and after as many phases as it takes each has been asked about. No sample, or a list
+ * that is not longer, is every page, and every policy.
  */
 struct numaperf__audit_sample {
     uint64_t pages_max;

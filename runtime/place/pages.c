@@ -49,12 +49,17 @@ static size_t batch_fill(struct page_batch *batch, const struct numaperf__range 
     return offset;
 }
 
-static int batch_query(struct page_batch *batch)
+int numaperf__addresses_query(void *const *addresses, size_t count, int *out_statuses)
 {
-    NUMAPERF_ASSERT(batch->count > 0);
-    if (syscall(SYS_move_pages, 0, batch->count, batch->address, NULL, batch->status, 0) < 0)
+    NUMAPERF_ASSERT(count > 0);
+    if (syscall(SYS_move_pages, 0, count, addresses, NULL, out_statuses, 0) < 0)
         return -errno;
     return 0;
+}
+
+static int batch_query(struct page_batch *batch)
+{
+    return numaperf__addresses_query(batch->address, batch->count, batch->status);
 }
 
 static void placement_add(numaperf_placement_t *placement, const struct page_batch *batch,
@@ -86,25 +91,6 @@ int numaperf__range_query(const struct numaperf__range *range, numaperf_placemen
             return rc;
         placement_add(io_placement, &batch, base_pages);
     }
-    return 0;
-}
-
-int numaperf__range_query_some(const struct numaperf__range *range, uint64_t stride,
-                               uint64_t *io_next, numaperf_placement_t *io_placement)
-{
-    uint64_t pages = range->length / range->page_bytes;
-    uint64_t next = *io_next;
-    NUMAPERF_ASSERT(stride > 0 && next < pages);
-
-    struct page_batch batch;
-    batch.count = 0;
-    for (; next < pages && batch.count < BATCH_PAGES; next += stride)
-        batch.address[batch.count++] = range->base + next * range->page_bytes;
-    int rc = batch_query(&batch);
-    if (rc < 0)
-        return rc;
-    placement_add(io_placement, &batch, range->page_bytes / numaperf__page_bytes());
-    *io_next = next;
     return 0;
 }
 

@@ -11,12 +11,8 @@
 /* As numaperf__pages_query(), asking once a page of the range: quick on huge pages. */
 int numaperf__range_query(const struct numaperf__range *range, numaperf_placement_t *io_placement);
 
-/*
- * One batch of the range's pages `*io_next`, `*io_next` + stride, ...; moves it on to the first
- * page that was not asked about, which may lie behind the end. 0 or -errno, and then it stays.
- */
-int numaperf__range_query_some(const struct numaperf__range *range, uint64_t stride,
-                               uint64_t *io_next, numaperf_placement_t *io_placement);
+/* Where single pages are: a node or -errno each. Returns 0 or -errno. */
+int numaperf__addresses_query(void *const *addresses, size_t count, int *out_statuses);
 
 /*
  * Move every page that is on no node of `nodes` to the first of them that takes it. A page that

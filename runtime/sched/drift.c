@@ -3,16 +3,15 @@
  * Drifts: what the auditor looks at, and what it makes of it. A kind is unknown where the kernel
  * does not tell; that a PU is offline is not also told as one that the cpuset lost.
  *
- * Pages. Each look asks about a sample of them: AUDIT_PAGES for all workers together, others each
- * time, so that 1 GiB of small pages has been asked about after 256 looks (21 minutes at 5 s), and
- * what happens to many is seen at once. All of them are asked about at once when the kernel's own
- * count of moved pages (pgmigrate_success) is another one than before the last such look: no page
- * moves without it, but for one that was swapped out, or given back and touched again under
- * another policy, which the samples find. The count is the whole machine's. When others keep it
- * moving, and three such looks in a row found nothing new, they are made only as often as 4000
- * pages a second allow: all of 1 GiB about once a minute. The same limit holds for looking whether
- * a drift that was reported is over, of which the count may tell nothing: the memory may have been
- * freed.
+ * Pages. Each look asks about a part of them: AUDIT_PAGES for all workers together, others each
+ * time, so that 1 GiB of small pages has been asked about after 683 looks (57 minutes at 5 s).
+ * All of them are asked about at once when the kernel's own count of moved pages
+ * (pgmigrate_success) is another one than before the last such look: no page moves without it, but
+ * for one that was swapped out, or given back and touched again under another policy, which the
+ * parts find. The count is the whole machine's. When others keep it moving, and three such looks
+ * in a row found nothing new, they are made only as often as 4000 pages a second allow: all of
+ * 1 GiB about once a minute. The same limit holds for looking whether a drift that was reported is
+ * over, of which the count may tell nothing: the memory may have been freed.
  *
  * Thread rule: the auditor's thread; before that exists, the starter.
  *
@@ -29,7 +28,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define AUDIT_PAGES 1024u /* of a look, but no worker's share is less than the next one */
+#define AUDIT_PAGES 512u /* of a look, but no worker's share is less than the next one */
 #define AUDIT_PAGES_WORKER_MIN 32u
 #define AUDIT_FRUITLESS_MAX 3u
 #define AUDIT_REST_NS_PAGE 250000u /* 4000 pages a second */
