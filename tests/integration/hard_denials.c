@@ -110,14 +110,15 @@ static void scene_denied(const void *arg)
     fill_words(denial, &first, &last, &refusal);
     numaperf_rt_config_t config = refusal_hard_config();
     config.io_backend = denial->backend;
-    refusal_hard_start(&config); /* it is the filter that is refused, nothing else */
+    if (denial->who == DENIED_PROCESS)
+        refusal_hard_start(&config); /* it is the filter that is refused, nothing else */
     deny(denial, &last);
     refusal_check(&config, &refusal);
     CHECK(denial->who == DENIED_PROCESS || worker_filter_hits() > 0);
     refusal_soft_start(config);
     if (denial->who == DENIED_PROCESS)
         return;
-    worker_filter_set(NULL, 0, 0);
+    worker_filter_set(NULL, 0, 0); /* and nothing else was refused */
     refusal_hard_start(&config);
 }
 

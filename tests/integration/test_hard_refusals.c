@@ -49,7 +49,7 @@ static bool is_privileged(void)
     return false;
 }
 
-/* Refused in both modes, for naming a node; and a soft start that does not name it works. */
+/* Refused in both modes, for naming a node. */
 static void check_no_node(numaperf_rt_config_t config, const char *operation, const char *word,
                           const char *other_word)
 {
@@ -59,6 +59,11 @@ static void check_no_node(numaperf_rt_config_t config, const char *operation, co
     refusal_check(&config, &refusal);
     config.mode = NUMAPERF_MODE_SOFT;
     refusal_check(&config, &refusal);
+}
+
+/* And a soft start that does not name it works. */
+static void check_other_nodes(numaperf_rt_config_t config)
+{
     numaperf_nodemask_zero(&config.nodes);
     config.topology = NULL; /* with an older picture it would be taken for usable again */
     refusal_soft_start(config);
@@ -203,6 +208,7 @@ static void scene_absent_node(const void *arg)
         check_no_node(config, "start", refusal_word("node %d does not exist", nodes[i], 0), NULL);
         config = refusal_hard_config();
     }
+    check_other_nodes(config);
     refusal_machine_close(&machine);
 }
 
@@ -227,6 +233,7 @@ static void check_half_nodes(const numaperf_topology_t *topology, const numaperf
         else if (!has_memory)
             check_no_node(config, "start", refusal_word("node %d has no memory", node, 0), NULL);
     }
+    check_other_nodes(refusal_hard_config());
 }
 
 static void scene_half_nodes_of_a_picture(const void *arg)
@@ -413,6 +420,7 @@ static void scene_pu_excluded(const void *arg)
     if (count == 1) {
         check_no_node(config, "start", refusal_word("node %d has no usable PUs", node, 0),
                       excluded);
+        check_other_nodes(config);
         return;
     }
     refusal_check(&config, &(struct refusal){
@@ -477,6 +485,7 @@ static void scene_memory_excluded(const void *arg)
     config.nodes = numaperf_nodemask_single(node);
     check_no_node(config, "region", refusal_word("node %d:", node, 0),
                   "the cpuset of this thread allows no memory there");
+    check_other_nodes(config);
     refusal_machine_close(&machine);
 }
 
