@@ -9,13 +9,16 @@
 #   env NAME=VALUE     for the next programs
 #   limit SECONDS      for each of the next programs
 #   run PROGRAM [ARGUMENT...]
-# Exit status: 0 all passed or some were skipped; 77 all were skipped; 1 one failed or took too long.
+# Exit status: 0 all passed or some were skipped; 77 all were skipped; 1 one failed, took too long or
+# was not run. The slowest steps are listed at the end.
 who=root
 group=
 limit=120
 passed=0
+ran=0
 failed=
 skipped=
+durations=
 balancing=/proc/sys/kernel/numa_balancing
 
 as() {
@@ -52,7 +55,11 @@ run() {
         as timeout -s KILL "$limit" "$@"
     )
     rc=$?
-    echo "==== $what: exit status $rc after $(($(date +%s) - start)) s"
+    seconds=$(($(date +%s) - start))
+    ran=$((ran + 1))
+    durations="$durations$seconds s: $what
+"
+    echo "==== $what: exit status $rc after $seconds s"
     case $rc in
     0) passed=$((passed + 1)) ;;
     77) skipped="$skipped; $what" ;;
@@ -79,9 +86,15 @@ take() {
     *) false ;;
     esac || failed="$failed; step '$1'"
 }
+wanted=0
 for step in "$@"; do
+    case $step in run\ *) wanted=$((wanted + 1)) ;; esac
     take "$step"
 done
+
+echo "guest: $VM_TOPOLOGY, $(uname -r): $ran of $wanted programs run in $(cut -d. -f1 /proc/uptime) s, the slowest:"
+printf '%s' "$durations" | sort -rn | head -8
+[ "$ran" -eq "$wanted" ] || failed="$failed; $((wanted - ran)) programs were not run"
 
 [ -z "$skipped" ] || echo "guest: skipped:${skipped#;}"
 if [ -n "$failed" ]; then
