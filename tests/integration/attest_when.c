@@ -8,6 +8,8 @@
 #include "support/attest_view.h"
 #include "support/clock.h"
 
+#include "sched/look.h"
+
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -15,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -155,6 +159,84 @@ void it_is_answered_until_the_workers_begin_to_end(void **state)
     runtime_box_close(&box);
 }
 
+/* ---- workers that end meanwhile ---- */
+
+/* Done once, right before a look of this number, 0 the first. */
+static struct {
+    void (*fn)(void *arg);
+    void *arg;
+    int looks_before;
+} before_look;
+
+void __real_numaperf__look_at(const struct numaperf_worker *worker, enum numaperf__part part,
+                              struct numaperf__look *out);
+void __wrap_numaperf__look_at(const struct numaperf_worker *worker, enum numaperf__part part,
+                              struct numaperf__look *out);
+
+/* Every look of an attestation comes by here. */
+void __wrap_numaperf__look_at(const struct numaperf_worker *worker, enum numaperf__part part,
+                              struct numaperf__look *out)
+{
+    if (before_look.fn != NULL && before_look.looks_before-- == 0)
+        before_look.fn(before_look.arg);
+    __real_numaperf__look_at(worker, part, out);
+}
+
+struct ending {
+    struct runtime_gate gate;
+    numaperf_rt_t *rt;
+};
+
+/* Lets the one task go that keeps the stop waiting, and sees the workers end. */
+static void end_workers(void *arg)
+{
+    struct ending *ending = arg;
+    atomic_store(&ending->gate.open, true);
+    uint32_t count = (uint32_t)numaperf_rt_worker_count(ending->rt, NUMAPERF_NODE_ANY);
+    for (uint32_t i = 0; i < count; i++) {
+        int thread_id = numaperf_worker_thread_id(numaperf_rt_worker(ending->rt, i));
+        while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0)
+            test_sleep_ms(1);
+    }
+}
+
+static int looks_of(numaperf_rt_t *rt)
+{
+    return (int)numaperf_rt_worker_count(rt, NUMAPERF_NODE_ANY) * NUMAPERF__PART_COUNT;
+}
+
+static void ask_while_ending(bool at_last_look)
+{
+    struct ending ending = {.rt = NULL};
+    struct runtime_box box = box_with(NUMAPERF_MODE_SOFT);
+    pthread_t thread;
+    box_open(&box, NULL);
+    ending.rt = box.rt;
+    assert_int_equal(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_gate_task, &ending.gate),
+                     0);
+    assert_true(runtime_reaches(&ending.gate.entered, 1));
+    assert_int_equal(pthread_create(&thread, NULL, stop_thread, box.rt), 0);
+    while (numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_gate_task, &ending.gate) == 0)
+        test_sleep_ms(1);
+    before_look.fn = end_workers;
+    before_look.arg = &ending;
+    before_look.looks_before = at_last_look ? looks_of(box.rt) - 1 : 1;
+    char *text = NULL;
+    int rc = numaperf_rt_attest(box.rt, &text);
+    before_look.fn = NULL;
+    assert_int_equal(rc, NUMAPERF_E_STOPPING);
+    assert_null(text);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    runtime_box_close(&box);
+}
+
+void looks_at_workers_that_ended_meanwhile_do_not_count(void **state)
+{
+    (void)state;
+    ask_while_ending(false);
+    ask_while_ending(true);
+}
+
 /* ---- at once ---- */
 
 struct askers {
@@ -225,6 +307,7 @@ void many_may_ask_while_it_is_audited_and_stopped(void **state)
 struct failing {
     atomic_int asking;
     atomic_int wrong;
+    atomic_int stops;
 };
 
 static int fail_beside_asker(numaperf_worker_t *worker, void *data)
@@ -247,6 +330,17 @@ static int fail_beside_asker(numaperf_worker_t *worker, void *data)
     return 0;
 }
 
+/* Others may have ended already, whatever the runtime's state says. */
+static void ask_too_late(numaperf_worker_t *worker, void *data)
+{
+    struct failing *failing = data;
+    char *text = NULL;
+    int rc = numaperf_rt_attest(numaperf_worker_rt(worker), &text);
+    (void)atomic_fetch_add(&failing->wrong, rc == NUMAPERF_E_STOPPING ? 0 : 1);
+    (void)atomic_fetch_add(&failing->stops, 1);
+    free(text);
+}
+
 void a_start_that_fails_meanwhile_is_told_or_too_late(void **state)
 {
     (void)state;
@@ -254,8 +348,10 @@ void a_start_that_fails_meanwhile_is_told_or_too_late(void **state)
     struct runtime_box box = box_with(NUMAPERF_MODE_SOFT);
     box.config.workers_per_node = 1;
     box.config.on_worker_start = fail_beside_asker;
+    box.config.on_worker_stop = ask_too_late;
     box.config.data = &failing;
     assert_int_equal(runtime_box_open(&box, "numa:2 pu:1"), -ECANCELED);
     assert_int_equal(atomic_load(&failing.asking), 8);
+    assert_int_equal(atomic_load(&failing.stops), 1);
     assert_int_equal(atomic_load(&failing.wrong), 0);
 }

@@ -140,6 +140,22 @@ static void check_worker(json_t *root, const struct numaperf_worker *worker)
         assert_true(verdict_is(root, worker->index, "io-wq", "last", "drifted"));
 }
 
+/* The number in a file of /proc/sys/kernel, or that this kernel has none. */
+static void check_setting(json_t *root, const char *name)
+{
+    char path[64];
+    char text[64];
+    json_t *said = at_path(root, "kernel/%s", name);
+    (void)snprintf(path, sizeof(path), "/proc/sys/kernel/%s", name);
+    if (view_text(path, text, sizeof(text))) {
+        assert_int_equal(number_of(at_path(said, "value")), strtoull(text, NULL, 10));
+        assert_true(json_is_null(at_path(said, "errno")));
+        return;
+    }
+    assert_true(json_is_null(at_path(said, "value")));
+    assert_string_equal(text_of(at_path(said, "errno")), "ENOENT");
+}
+
 static void check_host(json_t *root)
 {
     struct utsname name;
@@ -152,11 +168,8 @@ static void check_host(json_t *root)
     assert_true(view_text("/proc/sys/kernel/random/boot_id", text, sizeof(text)));
     text[strcspn(text, "\n")] = '\0';
     assert_string_equal(text_of(at_path(root, "host/boot_id")), text);
-    json_t *balancing = at_path(root, "kernel/numa_balancing");
-    if (json_is_null(at_path(balancing, "errno")))
-        assert_int_equal(number_of(at_path(balancing, "value")), witness_balancing());
-    else
-        assert_true(json_is_null(at_path(balancing, "value")));
+    check_setting(root, "numa_balancing");
+    check_setting(root, "io_uring_disabled");
     assert_int_equal(number_of(at_path(root, "process/pid")), getpid());
     assert_int_equal(number_of(at_path(root, "process/uid")), geteuid());
     assert_int_equal(strtoull(text_of(at_path(root, "process/capabilities_effective")), NULL, 16),
@@ -581,6 +594,7 @@ int main(void)
         cmocka_unit_test(it_may_be_asked_for_on_a_worker_at_start_and_in_a_task),
         cmocka_unit_test(it_may_be_asked_for_in_on_violation),
         cmocka_unit_test(it_is_answered_until_the_workers_begin_to_end),
+        cmocka_unit_test(looks_at_workers_that_ended_meanwhile_do_not_count),
         cmocka_unit_test(many_may_ask_while_it_is_audited_and_stopped),
         cmocka_unit_test(a_start_that_fails_meanwhile_is_told_or_too_late),
     };
