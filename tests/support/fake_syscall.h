@@ -20,6 +20,7 @@
 enum fake_answer {
     FAKE_REFUSE,   /* -1 and errno */
     FAKE_NOTHING,  /* 0, and nothing is done */
+    FAKE_MASK,     /* mbind, set_mempolicy: 0, and the node mask is kept */
     FAKE_DEV_NULL, /* io_uring_setup: a descriptor that cannot be mapped */
     FAKE_ALL_PUS,  /* sched_getaffinity: every PU */
     FAKE_MORE_PUS  /* sched_getaffinity: a kernel of more than 8192 PUs */
@@ -35,6 +36,34 @@ static struct {
     bool only_other_threads; /* concerns calls about another thread alone */
     int extra_cpu;           /* MORE_PUS: a PU it reports beside the real ones, or 0 */
 } fake;
+
+/* What FAKE_MASK has kept: as much of a mask as the kernel would read. */
+static struct {
+    uint64_t bits[1024 / 64];
+    long bit_count;
+} fake_mask;
+
+/* The one bit of it; -1 when there is none or several. */
+static inline int fake_mask_only_bit(void)
+{
+    int found = -1;
+    for (int i = 0; i < fake_mask.bit_count && i < 1024; i++) {
+        if ((fake_mask.bits[i / 64] >> (i % 64) & 1) == 0)
+            continue;
+        if (found >= 0)
+            return -1;
+        found = i;
+    }
+    return found;
+}
+
+static void fake_keep_mask(const void *mask, long bits_told)
+{
+    memset(&fake_mask, 0, sizeof(fake_mask));
+    fake_mask.bit_count = bits_told - 1; /* the kernel reads one bit less than it is told */
+    size_t bytes = (size_t)(bits_told + 62) / 64 * 8;
+    memcpy(fake_mask.bits, mask, bytes < sizeof(fake_mask.bits) ? bytes : sizeof(fake_mask.bits));
+}
 
 typedef long (*fake_syscall_fn)(long, ...);
 static fake_syscall_fn fake_real_syscall;
@@ -58,10 +87,16 @@ static long fake_more_pus(const long *a)
     return n;
 }
 
-static long fake_answer_call(const long *a)
+static long fake_answer_call(long number, const long *a)
 {
     switch (fake.answer) {
     case FAKE_NOTHING:
+        return 0;
+    case FAKE_MASK:
+        if (number == SYS_mbind)
+            fake_keep_mask((const void *)a[3], a[4]);
+        else
+            fake_keep_mask((const void *)a[1], a[2]);
         return 0;
     case FAKE_DEV_NULL:
         ((struct io_uring_params *)a[1])->sq_entries = 4;
@@ -96,7 +131,7 @@ __attribute__((no_sanitize_address)) long syscall(long number, ...)
         return fake_real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (fake.is_only_once)
         fake.number = 0;
-    return fake_answer_call(a);
+    return fake_answer_call(number, a);
 }
 
 static void fake_clear(void)
