@@ -17,8 +17,8 @@
 #include <errno.h>
 #include <time.h>
 
-#define CHILD_TRIES_MAX 100 /* of a lock, a millisecond apart */
-#define CHILD_PAUSE_NS 1000000
+#define CHILD_TRIES_MAX 500 /* of a lock: a tenth of a second of them */
+#define CHILD_PAUSE_NS 200000
 
 static pthread_mutex_t *child_mutex(const struct numaperf_worker *worker)
 {
