@@ -4,11 +4,11 @@
  * found when it started and what is found now.
  *
  * A look goes by a worker's stack, lock, addresses and thread id. The first two last until the
- * worker is joined, which is done under stop_mutex: each look is taken under it, unless they are
- * joined already. So a stop waits for one look at most; and nobody holds stop_mutex while waiting
- * for a thread that has not ended, so that a worker or on_violation may ask for an attestation,
- * too. A start that fails joins without the mutex, but only after the callback that asks here has
- * returned: the workers wait for each other before they end, and until then nobody else may ask.
+ * worker is joined. Whoever looks says so in looker_count first, and only then asks whether workers
+ * may have begun to end; whoever joins does so after they may have, and then waits for the count to
+ * be 0. Of two that say and ask in this order, seq_cst, at least one sees the other. So a stop
+ * waits for one look at most, and nobody here waits for a stop: a worker or on_violation may ask,
+ * too.
  *
  * Addresses and ids may be somebody else's already when the worker's thread has ended, joined or
  * not. It leaves its loop only after it has read CLOSING, and in a start that fails only after the
@@ -18,8 +18,8 @@
  * question. Arenas, evidence, and everything else that is read here last until destroy, which no
  * other call may run beside.
  *
- * Thread rule: any thread; calls at once share nothing but stop_mutex and the evidence, which has
- * a lock of its own.
+ * Thread rule: any thread; calls at once share nothing but the count and the evidence, which has a
+ * lock of its own.
  */
 #include "sched/attest.h"
 
@@ -31,6 +31,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
+
+#define ATTEST_POLL_NS 200000 /* between two looks of a join at who still looks */
 
 int64_t numaperf__attest_now_ns(void)
 {
@@ -53,13 +55,23 @@ static bool attest_is_late(numaperf_rt_t *rt)
 static bool attest_look_once(const struct numaperf__attest *attest, uint32_t worker, uint32_t part)
 {
     numaperf_rt_t *rt = attest->rt;
-    (void)pthread_mutex_lock(&rt->stop_mutex); /* never locked twice: cannot fail */
-    bool late = rt->joined || attest_is_late(rt);
+    /* seq_cst: before the state is asked for; pairs with numaperf__attest_await_looks(). */
+    (void)atomic_fetch_add_explicit(&rt->looker_count, 1, memory_order_seq_cst);
+    bool late = attest_is_late(rt);
     if (!late)
         numaperf__look_at(&rt->workers[worker], (enum numaperf__part)part,
                           numaperf__attest_look(attest, worker, part));
-    (void)pthread_mutex_unlock(&rt->stop_mutex); /* as above */
+    /* Release pairs with the same: what was looked by is let go of. */
+    (void)atomic_fetch_sub_explicit(&rt->looker_count, 1, memory_order_release);
     return !late;
+}
+
+void numaperf__attest_await_looks(const numaperf_rt_t *rt)
+{
+    const struct timespec pause = {.tv_sec = 0, .tv_nsec = ATTEST_POLL_NS};
+    /* seq_cst: the state was moved on before, or the latch aborted. */
+    while (atomic_load_explicit(&rt->looker_count, memory_order_seq_cst) > 0)
+        (void)nanosleep(&pause, NULL); /* shorter when a signal comes, which is as well */
 }
 
 static bool attest_look_at_all(const struct numaperf__attest *attest)

@@ -113,6 +113,7 @@ struct numaperf_rt {
     _Atomic uint32_t exited_count;                       /* worker threads past their last act */
     _Atomic uint64_t finished_outside; /* tasks cancelled by a thread that is no worker */
     _Atomic uint64_t violation_count;
+    _Atomic uint32_t looker_count; /* attestations in the middle of a look: a join waits for them */
     /* Where a search for NODE_ANY begins: written by every such spawn, apart from what all read. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t next_node;
 
@@ -224,6 +225,11 @@ void numaperf__worker_unlock_state(const struct numaperf_worker *worker);
 enum { NUMAPERF__REPAIR_MEMPOLICY = 1u << 0, NUMAPERF__REPAIR_IOWQ = 1u << 1 };
 /* On the worker, between two callbacks: do what is asked for. */
 void numaperf__worker_put_back(struct numaperf_worker *worker);
+
+/* ---- attest.c: looks that a join waits for ---- */
+
+/* Wait for looks under way; after a worker could begin to end there are no new ones. */
+void numaperf__attest_await_looks(const numaperf_rt_t *rt);
 
 /* ---- placement.c: what a worker has, and whether it is where it should be ---- */
 

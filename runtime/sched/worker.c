@@ -227,6 +227,8 @@ void numaperf__worker_thread_join(struct numaperf_worker *worker)
     int rc = pthread_join(worker->thread, NULL);
     NUMAPERF_ASSERT(rc == 0);
     worker->thread_created = false;
+    /* Looks go by the lock and the stack. */
+    numaperf__attest_await_looks(worker->rt);
     (void)pthread_mutex_destroy(&worker->state_mutex); /* nobody has it */
     numaperf_region_destroy(worker->stack);
     worker->stack = NULL;

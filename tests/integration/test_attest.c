@@ -11,7 +11,7 @@
 #include "support/clock.h"
 #include "support/witness.h"
 
-#include "sched/sched.h"
+#include "sched/look.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
@@ -160,6 +160,12 @@ static void a_thread_that_drifted_is_told_beside_what_it_was_at_start(void **sta
     assert_string_equal(text_of(at_path(part, "at_start/verdict")), "home");
     assert_true(json_equal(at_path(part, "at_start"),
                            at_path(before, "workers/0/parts/affinity/at_start")));
+    struct numaperf__look first;
+    struct numaperf__look last;
+    numaperf__evidence_get(box.rt->evidence, 0, NUMAPERF__PART_AFFINITY, &first, &last);
+    assert_int_equal(first.verdict, NUMAPERF__LOOK_HOME);
+    assert_int_equal(last.verdict, NUMAPERF__LOOK_DRIFTED); /* kept as the last one known */
+    assert_string_equal(last.found, text_of(at_path(part, "last/found")));
     assert_string_not_equal(text_of(at_path(root, "verdict/level")), "strict");
     if (strcmp(text_of(at_path(before, "verdict/level")), "strict") == 0)
         assert_non_null(strstr(text_of(at_path(root, "verdict/reason")), "worker 0: affinity"));
