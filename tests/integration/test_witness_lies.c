@@ -108,6 +108,7 @@ static void scene_of_a_lie(const void *arg)
     numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
     config.mode = NUMAPERF_MODE_HARD;
     config.flags = NUMAPERF_RT_WAIVE_PRIVILEGES;
+    config.workers_per_node = 1;
     CHECK(stand_on_first_and_ask_for_last(&config) == 0);
     census_prepare();
     warm_up(config);

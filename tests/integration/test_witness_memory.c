@@ -476,7 +476,7 @@ static void file_pages_are_where_they_are_wanted(void **state)
 
 static void check_arena(int node, uint32_t mode, int owner)
 {
-    static const size_t sizes[] = {16, 4096, 40000, 700000, 3000000};
+    static const size_t sizes[] = {16, 4096, 40000, 300000, 700000};
     char *blocks[20];
     char wanted[32];
     numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;

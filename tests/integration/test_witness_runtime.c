@@ -24,8 +24,8 @@
 #include <cmocka.h>
 
 #define SEATS_MAX 64
-#define SMALL_BYTES ((size_t)16 << 10) /* from a chunk */
-#define LARGE_BYTES ((size_t)3 << 20)  /* a region of its own */
+#define SMALL_BYTES ((size_t)16 << 10)  /* from a chunk */
+#define LARGE_BYTES ((size_t)256 << 10) /* a region of its own */
 #define PLAIN_BYTES ((size_t)64 << 10)
 #define CAPABILITY(number) (UINT64_C(1) << (number))
 
@@ -360,7 +360,7 @@ static void soft_mode_starts_with_what_there_is_and_a_wrong_node_is_refused(void
     try_soft(&nodes);
 }
 
-static void ring_is_used_where_it_may_be_and_only_there(void **state)
+static void start_with_a_ring_works_where_it_may_and_only_there(void **state)
 {
     (void)state;
     numaperf_nodemask_t all;
@@ -461,7 +461,7 @@ int main(void)
         cmocka_unit_test(hard_mode_starts_at_home_or_is_refused_for_its_cause),
         cmocka_unit_test(hard_mode_on_each_node_is_wholly_there),
         cmocka_unit_test(soft_mode_starts_with_what_there_is_and_a_wrong_node_is_refused),
-        cmocka_unit_test(ring_is_used_where_it_may_be_and_only_there),
+        cmocka_unit_test(start_with_a_ring_works_where_it_may_and_only_there),
         cmocka_unit_test(bound_pages_stay_at_home_though_balancing_is_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
