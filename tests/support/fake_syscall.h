@@ -126,7 +126,8 @@ __attribute__((no_sanitize_address)) long syscall(long number, ...)
     fake_find_real();
 
     bool is_concerned = fake.number != 0 && number == fake.number &&
-                        (!fake.only_other_threads || a[0] != 0) && fake.skip-- <= 0;
+                        (!fake.only_other_threads || a[0] != 0) &&
+                        (fake.skip <= 0 || fake.skip-- <= 0);
     if (!is_concerned)
         return fake_real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
     if (fake.is_only_once)
