@@ -23,6 +23,7 @@
 #include "place/region.h"
 #include "sched/look.h"
 #include "sched/sched.h"
+#include "sched/watch.h"
 
 #include <numaperf/capabilities.h>
 #include <numaperf/runtime.h>
@@ -38,7 +39,6 @@
 #define RUNTIME_SPIN_NS_DEFAULT 50000u
 #define RUNTIME_TASK_LIMIT_DEFAULT (1ull << 20)
 #define RUNTIME_STOP_POLL_NS 500000u /* between two looks of a stop */
-#define RUNTIME_STUCK_NS 100000000u  /* a turn that lasts longer is a callback's */
 #define RUNTIME_CONFIG_MIN_SIZE offsetof(numaperf_rt_config_t, nodes)
 #define RUNTIME_OPTIONS_MIN_SIZE sizeof(numaperf_spawn_options_t)
 #define RUNTIME_STATS_MIN_SIZE sizeof(numaperf_worker_stats_t)
@@ -357,31 +357,6 @@ int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)
 
 /* ---- stop ---- */
 
-/* What a stop remembers of the workers, to tell a callback that does not return. */
-struct runtime_watch {
-    uint64_t start_ns;
-    uint64_t *turns;    /* of each worker when it was last seen to move, or not to run */
-    uint64_t *since_ns; /* when that was */
-};
-
-static bool runtime_any_stuck(const numaperf_rt_t *rt, struct runtime_watch *watch, uint64_t now_ns)
-{
-    bool stuck = !numaperf__auditor_exited(rt) && now_ns - watch->start_ns >= RUNTIME_STUCK_NS;
-    for (uint32_t i = 0; i < rt->worker_count; i++) {
-        uint64_t turn = atomic_load_explicit(&rt->workers[i].turn, memory_order_relaxed);
-        bool runs = atomic_load_explicit(&rt->workers[i].state, memory_order_relaxed) ==
-                    NUMAPERF__WORKER_RUNNING;
-        /* One that slept in this turn and was woken to end runs since then, not since its turn. */
-        if (turn != watch->turns[i] || !runs) {
-            watch->turns[i] = turn;
-            watch->since_ns[i] = now_ns;
-        }
-        if (now_ns - watch->since_ns[i] >= RUNTIME_STUCK_NS)
-            stuck = true;
-    }
-    return stuck;
-}
-
 static bool runtime_all_exited(const numaperf_rt_t *rt)
 {
     /* Acquire pairs with the release of the worker's last act. */
@@ -402,18 +377,14 @@ static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
     return runtime_all_exited(rt);
 }
 
-static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, struct runtime_watch *watch)
+static int runtime_stop_wait(numaperf_rt_t *rt, uint64_t timeout_ns, uint64_t start_ns,
+                             struct numaperf__watch *watch)
 {
     const struct timespec pause = {.tv_sec = 0, .tv_nsec = RUNTIME_STOP_POLL_NS};
-    watch->start_ns = numaperf__clock_now_ns();
-    for (uint32_t i = 0; i < rt->worker_count; i++) {
-        watch->turns[i] = UINT64_MAX;
-        watch->since_ns[i] = watch->start_ns;
-    }
     for (;;) {
         uint64_t now_ns = numaperf__clock_now_ns();
-        bool time_is_over = now_ns - watch->start_ns >= timeout_ns;
-        bool stuck = runtime_any_stuck(rt, watch, now_ns);
+        bool time_is_over = now_ns - start_ns >= timeout_ns;
+        bool stuck = numaperf__watch_any_stuck(watch, now_ns);
         if (runtime_stop_step(rt, time_is_over, stuck))
             return 0;
         if (time_is_over && stuck)
@@ -440,20 +411,15 @@ static bool runtime_settle(numaperf_rt_t *rt, bool exited)
 /* Without the mutex: each of several stops waits by its own clock, and any moves the state on. */
 static int runtime_stop_timed(numaperf_rt_t *rt, uint64_t timeout_ns)
 {
-    struct runtime_watch watch = {
-        .turns = calloc(rt->worker_count, sizeof(uint64_t)),
-        .since_ns = calloc(rt->worker_count, sizeof(uint64_t)),
-    };
-    int rc = -ENOMEM;
-    if (watch.turns != NULL && watch.since_ns != NULL) {
-        numaperf__auditor_end(rt); /* first: it asks about threads that are going to end */
-        numaperf__rt_advance(rt, NUMAPERF__RT_DRAINING);
-        rc = runtime_stop_wait(rt, timeout_ns, &watch);
-    } else {
-        (void)numaperf__fail(-ENOMEM, ENOMEM, "stop", "no memory for %u workers", rt->worker_count);
-    }
-    free(watch.turns);
-    free(watch.since_ns);
+    uint64_t start_ns = numaperf__clock_now_ns();
+    struct numaperf__watch *watch = numaperf__watch_create(rt, start_ns);
+    if (watch == NULL)
+        return numaperf__fail(-ENOMEM, ENOMEM, "stop", "no memory for %u workers",
+                              rt->worker_count);
+    numaperf__auditor_end(rt); /* first: it asks about threads that are going to end */
+    numaperf__rt_advance(rt, NUMAPERF__RT_DRAINING);
+    int rc = runtime_stop_wait(rt, timeout_ns, start_ns, watch);
+    numaperf__watch_destroy(watch);
     return rc;
 }
 

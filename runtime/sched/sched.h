@@ -71,6 +71,7 @@ struct numaperf_worker {
     /* Written by the worker itself. */
     alignas(NUMAPERF_CACHE_LINE) struct numaperf__worker_counters counters;
     _Atomic uint64_t finished; /* tasks run or cancelled here */
+    atomic_bool at_latch;      /* waits for the other workers, not in a callback */
     _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
     uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
     uint32_t next_source;      /* of its three inboxes, which one is asked first */

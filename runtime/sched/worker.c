@@ -156,7 +156,9 @@ static void worker_stop(struct numaperf_worker *worker)
     numaperf_rt_t *rt = worker->rt;
     if (worker->node_started && rt->config.on_node_stop != NULL)
         rt->config.on_node_stop(worker, rt->config.data);
+    atomic_store_explicit(&worker->at_latch, true, memory_order_relaxed);
     (void)numaperf__latch_arrive(&rt->stop_latch); /* is never aborted */
+    atomic_store_explicit(&worker->at_latch, false, memory_order_relaxed);
     if (worker->worker_started && rt->config.on_worker_stop != NULL)
         rt->config.on_worker_stop(worker, rt->config.data);
     if (worker->loop != NULL)
