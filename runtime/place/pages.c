@@ -52,6 +52,9 @@ static size_t batch_fill(struct page_batch *batch, const struct numaperf__range 
 int numaperf__addresses_query(void *const *addresses, size_t count, int *out_statuses)
 {
     NUMAPERF_ASSERT(count > 0);
+    /* A sandbox may answer 0 and write nothing: then nothing was found. */
+    for (size_t i = 0; i < count; i++)
+        out_statuses[i] = -ENOENT;
     if (syscall(SYS_move_pages, 0, count, addresses, NULL, out_statuses, 0) < 0)
         return -errno;
     return 0;

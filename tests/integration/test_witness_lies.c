@@ -77,7 +77,8 @@ static const struct lie lies[] = {
      .word = "policy"},
 };
 
-/* What is local to the starter must not be what is asked for by accident. */
+/* What is local to the starter must not be what is asked for by accident: not the node, or, where
+ * there is one, not the PU that its first worker gets. */
 static int stand_on_first_and_ask_for_last(numaperf_rt_config_t *config)
 {
     int first = numaperf_nodemask_next(&witness_placeable, -1);
@@ -88,7 +89,11 @@ static int stand_on_first_and_ask_for_last(numaperf_rt_config_t *config)
     cpu_set_t one;
     witness_node_cpus(first, &cpus);
     CPU_ZERO(&one);
-    CPU_SET((size_t)numaperf_cpuset_next(&cpus, -1), &one);
+    for (int cpu = numaperf_cpuset_next(&cpus, -1); cpu >= 0 && cpu < CPU_SETSIZE;
+         cpu = numaperf_cpuset_next(&cpus, cpu)) {
+        CPU_ZERO(&one);
+        CPU_SET((size_t)cpu, &one);
+    }
     config->nodes = numaperf_nodemask_single(last);
     return sched_setaffinity(0, sizeof(one), &one);
 }
