@@ -24,9 +24,8 @@
 #define DRIFT_REPORTS_MAX 256
 #define DRIFT_TASKS_MAX (1u << 16)
 
-/* A report must come within two intervals; a busy machine may take three times as long. */
+/* A report must come within so many intervals; a busy machine may take three times as long. */
 #define DRIFT_INTERVALS 2
-#define DRIFT_SLACK 3
 
 #define DRIFT_BIT(kind) (1u << (kind))
 
@@ -58,6 +57,7 @@ struct drift_plot {
 struct drift_report {
     numaperf_violation_t violation;
     uint64_t time_ns;
+    bool is_checked; /* by who awaits it */
 };
 
 struct drift_scene {
@@ -78,7 +78,7 @@ struct drift_scene {
 
 /* Start everything; what fails ends the process. */
 struct drift_scene *drift_open(const struct drift_setup *setup);
-/* Stop it; every task has ended exactly once, nothing is reported any more. */
+/* Stop it; every task has ended exactly once, every report is counted. */
 void drift_close(struct drift_scene *scene);
 
 uint64_t drift_intervals_ns(const struct drift_scene *scene, unsigned count);
@@ -98,6 +98,11 @@ unsigned drift_count(const struct drift_scene *scene, uint32_t kind, int worker,
  */
 const numaperf_violation_t *drift_await(struct drift_scene *scene, uint32_t kind, int worker,
                                         unsigned from);
+/* The same, and what came of it must be `outcome`. */
+const numaperf_violation_t *drift_await_outcome(struct drift_scene *scene, uint32_t kind,
+                                                int worker, unsigned from, uint32_t outcome);
+/* Until nothing more is reported for three intervals. */
+void drift_settle(const struct drift_scene *scene);
 /* Nothing is reported for so many intervals. */
 void drift_quiet(const struct drift_scene *scene, unsigned intervals);
 /*
