@@ -189,16 +189,16 @@ int numaperf__audit_move_back(const struct numaperf__range *range, int node)
 
 int numaperf__audit_put_back(const struct numaperf__audit_range *range, int node)
 {
-    numaperf_nodemask_t nodes = numaperf_nodemask_single(node);
-    int rc = 0;
-    if (range->is_bound)
-        rc = numaperf__range_policy_set(&range->range, MPOL_PREFERRED, &nodes, 0);
-    if (rc == 0)
-        rc = numaperf__audit_move_back(&range->range, node);
-    if (rc < 0 || !range->is_bound)
-        return rc;
+    if (!range->is_bound)
+        return numaperf__audit_move_back(&range->range, node);
 
+    numaperf_nodemask_t nodes = numaperf_nodemask_single(node);
     numaperf_placement_t placement;
+    int rc = numaperf__range_policy_set(&range->range, MPOL_PREFERRED, &nodes, 0);
+    if (rc < 0)
+        return rc;
+    /* Pages that stay elsewhere, a full node or their own doing, are no reason not to bind. */
+    int move_rc = numaperf__audit_move_back(&range->range, node);
     rc = audit_query(&range->range, &placement);
     if (rc < 0)
         return rc;
@@ -209,7 +209,9 @@ int numaperf__audit_put_back(const struct numaperf__audit_range *range, int node
         return rc;
     numaperf_nodemask_t held;
     rc = numaperf__range_policy_verify(&range->range, MPOL_BIND, &nodes, &held);
-    return rc == -ERANGE ? -EIO : rc;
+    if (rc < 0)
+        return rc == -ERANGE ? -EIO : rc;
+    return move_rc;
 }
 
 void numaperf__audit_policy_name(int policy, const numaperf_nodemask_t *nodes, char *out,

@@ -49,9 +49,9 @@ int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t coun
 
 /*
  * Put the pages of a mapping back on `node`, and bind it again if it was. In the order that wakes
- * no out-of-memory killer: prefer the node, move what is elsewhere, and bind only when all of it,
- * and what is still to be touched, fits. 0; -ENOMEM the node is too full, and the mapping is left
- * preferring it; -errno. Says nothing about success: look again.
+ * no out-of-memory killer: prefer the node, move what is elsewhere, and bind only when what is
+ * still to be touched fits; else the mapping is left preferring it. 0; -ENOMEM the node is too
+ * full, or pages cannot be moved; -errno. Says nothing about success: look again.
  */
 int numaperf__audit_put_back(const struct numaperf__audit_range *range, int node);
 

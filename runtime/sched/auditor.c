@@ -195,38 +195,73 @@ static int auditor_alloc(numaperf_rt_t *rt, uint32_t interval_ms, struct numaper
 }
 
 /* Hard mode promises nothing that it cannot watch, or that is not so already. */
-static int auditor_check_part(const numaperf_rt_t *rt, const struct numaperf_worker *worker,
-                              enum numaperf__part part)
+static int auditor_refuse_part(const struct numaperf_worker *worker, enum numaperf__part part,
+                               const struct numaperf__look *first)
 {
-    struct numaperf__look first;
-    struct numaperf__look last;
-    numaperf__evidence_get(rt->evidence, worker->index, part, &first, &last);
-    if (first.verdict == NUMAPERF__LOOK_HOME || first.verdict == NUMAPERF__LOOK_NO_PART)
-        return 0;
-    if (first.verdict == NUMAPERF__LOOK_DRIFTED)
-        return numaperf__fail(
-            NUMAPERF_E_HARD_MODE, 0, "audit", "worker %u, node %d: %s: wanted %s, found %s",
-            worker->index, worker->node->id, numaperf__part_name(part), first.wanted, first.found);
-    return numaperf__fail(NUMAPERF_E_HARD_MODE, first.sys_errno, "audit",
+    if (first->verdict == NUMAPERF__LOOK_DRIFTED)
+        return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "audit",
+                              "worker %u, node %d: %s: wanted %s, found %s", worker->index,
+                              worker->node->id, numaperf__part_name(part), first->wanted,
+                              first->found);
+    return numaperf__fail(NUMAPERF_E_HARD_MODE, first->sys_errno, "audit",
                           "worker %u, node %d: %s: what start has proven cannot be read again: %s",
                           worker->index, worker->node->id, numaperf__part_name(part),
-                          numaperf_strerror(-first.sys_errno));
+                          numaperf_strerror(-first->sys_errno));
 }
 
-static int auditor_check_first(struct numaperf__auditor *auditor)
+/*
+ * What the first look at a part means. In soft mode what start did not reach is no drift: its
+ * levels have told of it already, so it counts as an episode that was reported.
+ */
+static int auditor_take_first(struct numaperf__auditor *auditor,
+                              const struct numaperf_worker *worker, enum numaperf__part part)
 {
-    const numaperf_rt_t *rt = auditor->rt;
+    static const uint32_t kinds[NUMAPERF__PART_COUNT] = {
+        [NUMAPERF__PART_AFFINITY] = NUMAPERF_VIOLATION_AFFINITY,
+        [NUMAPERF__PART_MEMPOLICY] = NUMAPERF_VIOLATION_MEMPOLICY,
+        [NUMAPERF__PART_STACK] = NUMAPERF_VIOLATION_PAGES,
+        [NUMAPERF__PART_ARENA] = NUMAPERF_VIOLATION_PAGES,
+        [NUMAPERF__PART_RING] = NUMAPERF_VIOLATION_PAGES,
+        [NUMAPERF__PART_IOWQ] = NUMAPERF_VIOLATION_IOWQ,
+    };
+    struct numaperf__look first;
+    struct numaperf__look last;
+    numaperf__evidence_get(auditor->rt->evidence, worker->index, part, &first, &last);
+    if (first.verdict == NUMAPERF__LOOK_HOME || first.verdict == NUMAPERF__LOOK_NO_PART)
+        return 0;
+    if (auditor->rt->config.mode == NUMAPERF_MODE_HARD)
+        return auditor_refuse_part(worker, part, &first);
+    if (first.verdict == NUMAPERF__LOOK_DRIFTED)
+        (void)numaperf__episode_move(
+            numaperf__auditor_episode(auditor, kinds[part], (int32_t)worker->index),
+            NUMAPERF__SIGHT_DRIFTED); /* was reported */
+    return 0;
+}
+
+static int auditor_take_first_balancing(struct numaperf__auditor *auditor)
+{
     struct numaperf__finding finding;
     numaperf__drift_look(auditor, NUMAPERF_VIOLATION_BALANCING, -1, &finding);
-    if (finding.sight != NUMAPERF__SIGHT_HOME)
+    if (finding.sight == NUMAPERF__SIGHT_HOME)
+        return 0;
+    if (auditor->rt->config.mode == NUMAPERF_MODE_HARD)
         return numaperf__fail(NUMAPERF_E_HARD_MODE, 0, "audit", "%s",
                               finding.sight == NUMAPERF__SIGHT_DRIFTED
                                   ? finding.text
                                   : "kernel.numa_balancing cannot be read again");
-    int rc = 0;
+    (void)numaperf__episode_move(
+        numaperf__auditor_episode(auditor, NUMAPERF_VIOLATION_BALANCING, -1),
+        finding.sight); /* whoever switched it on knows */
+    return 0;
+}
+
+static int auditor_take_first_looks(struct numaperf__auditor *auditor)
+{
+    const numaperf_rt_t *rt = auditor->rt;
+    int rc = auditor_take_first_balancing(auditor);
     for (uint32_t i = 0; i < rt->worker_count && rc == 0; i++) {
         for (uint32_t part = 0; part < NUMAPERF__PART_COUNT && rc == 0; part++)
-            rc = auditor_check_part(rt, &rt->workers[i], (enum numaperf__part)part);
+            rc = auditor_take_first(auditor, &rt->workers[i], (enum numaperf__part)part);
     }
     return rc;
 }
@@ -255,8 +290,7 @@ int numaperf__auditor_start(numaperf_rt_t *rt)
     int rc = auditor_alloc(rt, interval_ms, &auditor);
     if (rc < 0)
         return rc;
-    if (hard)
-        rc = auditor_check_first(auditor);
+    rc = auditor_take_first_looks(auditor);
     if (rc == 0) {
         /* What is so now is what changes are told from; and from now on they are listened to. */
         numaperf__drift_prepare(auditor);
