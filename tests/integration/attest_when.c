@@ -185,7 +185,17 @@ void __wrap_numaperf__look_at(const struct numaperf_worker *worker, enum numaper
 struct ending {
     struct runtime_gate gate;
     numaperf_rt_t *rt;
+    atomic_bool stopped;
+    atomic_bool stopped_early; /* while somebody looked */
 };
+
+static void *stop_and_tell(void *arg)
+{
+    struct ending *ending = arg;
+    (void)numaperf_rt_stop(ending->rt, UINT64_MAX);
+    atomic_store(&ending->stopped, true);
+    return NULL;
+}
 
 /* Lets the one task go that keeps the stop waiting, and sees the workers end. */
 static void end_workers(void *arg)
@@ -198,6 +208,8 @@ static void end_workers(void *arg)
         while (syscall(SYS_tgkill, getpid(), thread_id, 0) == 0)
             test_sleep_ms(1);
     }
+    test_sleep_ms(20); /* a stop takes as long to see that they have ended */
+    atomic_store(&ending->stopped_early, atomic_load(&ending->stopped));
 }
 
 static int looks_of(numaperf_rt_t *rt)
@@ -215,7 +227,7 @@ static void ask_while_ending(bool at_last_look)
     assert_int_equal(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_gate_task, &ending.gate),
                      0);
     assert_true(runtime_reaches(&ending.gate.entered, 1));
-    assert_int_equal(pthread_create(&thread, NULL, stop_thread, box.rt), 0);
+    assert_int_equal(pthread_create(&thread, NULL, stop_and_tell, &ending), 0);
     while (numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, runtime_gate_task, &ending.gate) == 0)
         test_sleep_ms(1);
     before_look.fn = end_workers;
@@ -226,6 +238,7 @@ static void ask_while_ending(bool at_last_look)
     before_look.fn = NULL;
     assert_int_equal(rc, NUMAPERF_E_STOPPING);
     assert_null(text);
+    assert_false(atomic_load(&ending.stopped_early)); /* what is looked by was still there */
     assert_int_equal(pthread_join(thread, NULL), 0);
     runtime_box_close(&box);
 }
