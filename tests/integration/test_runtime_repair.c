@@ -351,6 +351,43 @@ static void memory_that_was_bound_is_bound_again(void **state)
     runtime_box_close(&box);
 }
 
+#define LARGE_BLOCKS 8
+#define LARGE_BYTES ((size_t)2 << 20)
+
+static void large_blocks_task(numaperf_worker_t *worker, void *arg)
+{
+    _Atomic(char *) *last = arg;
+    char *block = NULL;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < LARGE_BLOCKS; i++)
+        block = numaperf_arena_alloc(numaperf_worker_arena(worker), LARGE_BYTES, page);
+    /* Each has a mapping of its own, and is a page behind its start. */
+    atomic_store(last, block != NULL ? block - page : NULL);
+}
+
+/* No page moves: the kernel's count does not tell. It is found when its turn has come. */
+static void a_change_that_nothing_tells_of_is_found_in_its_turn(void **state)
+{
+    (void)state;
+    struct runtime_box box;
+    struct witness witness;
+    _Atomic(char *) last = NULL;
+    box_open(&box, &witness, NUMAPERF_AUDIT_REPORT);
+    assert_int_equal(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, large_blocks_task, (void *)&last),
+                     0);
+    uint64_t limit_ns = test_now_ns() + test_limit_ns(10);
+    while (atomic_load(&last) == NULL)
+        assert_true(test_now_ns() < limit_ns);
+    test_sleep_ms(5 * INTERVAL_MS); /* past the first look, which is at everything */
+    assert_int_equal(policy_at(atomic_load(&last)), MPOL_BIND);
+    assert_int_equal(__real_syscall(SYS_mbind, atomic_load(&last), sysconf(_SC_PAGESIZE),
+                                    MPOL_DEFAULT, NULL, 0ul, 0ul),
+                     0);
+    assert_true(runtime_reaches(&witness.count, 1));
+    assert_int_equal(report_at(&witness, 0).kind, NUMAPERF_VIOLATION_PAGES);
+    runtime_box_close(&box);
+}
+
 /* ---- stop ---- */
 
 static void a_drift_stops_the_runtime_where_that_is_asked(void **state)
@@ -515,6 +552,7 @@ int main(void)
         cmocka_unit_test(a_worker_that_is_busy_puts_it_back_when_it_can),
         cmocka_unit_test(what_a_soft_start_did_not_reach_is_no_drift),
         cmocka_unit_test(memory_that_was_bound_is_bound_again),
+        cmocka_unit_test(a_change_that_nothing_tells_of_is_found_in_its_turn),
         cmocka_unit_test(a_drift_stops_the_runtime_where_that_is_asked),
         cmocka_unit_test(a_drift_of_a_busy_parent_is_told_and_its_children_are_not),
         cmocka_unit_test(drifts_and_stops_at_random_moments_lose_nothing),
