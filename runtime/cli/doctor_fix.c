@@ -61,6 +61,8 @@ void fix_seccomp(json_t *fixes, enum fix_calls calls)
                                 "sched_setaffinity sched_getaffinity"},
         [FIX_CALLS_RING] = {"\"io_uring_setup\", \"io_uring_enter\", \"io_uring_register\"",
                             "io_uring_setup io_uring_enter io_uring_register"},
+        [FIX_CALLS_AUDIT] = {"\"sched_getaffinity\", \"get_mempolicy\", \"move_pages\"",
+                             "sched_getaffinity get_mempolicy move_pages"},
     };
     fix_line(fixes, "container",
              "docker run --security-opt seccomp=profile.json IMAGE\n"

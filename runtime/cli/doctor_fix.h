@@ -10,7 +10,14 @@
 #include <jansson.h>
 
 /* System calls as a profile names them, most of a kind. */
-enum fix_calls { FIX_CALLS_MEMORY = 0, FIX_CALLS_QUERY, FIX_CALLS_AFFINITY, FIX_CALLS_RING };
+enum fix_calls {
+    FIX_CALLS_MEMORY = 0,
+    FIX_CALLS_QUERY,
+    FIX_CALLS_AFFINITY,
+    FIX_CALLS_RING,
+    FIX_CALLS_AUDIT,
+    FIX_CALLS_COUNT
+};
 
 /* A setting of the machine, for now and for good. */
 void fix_sysctl(json_t *fixes, const char *name, int value);

@@ -76,7 +76,7 @@ static void trial_started(json_t *report, const numaperf_rt_t *rt)
 static void trial_fix(json_t *fixes, const numaperf_error_t *error)
 {
     static const struct {
-        const char *operation;
+        const char *operation; /* or the beginning of several */
         enum fix_calls calls;
     } by_call[] = {
         {"mbind", FIX_CALLS_MEMORY},
@@ -86,6 +86,7 @@ static void trial_fix(json_t *fixes, const numaperf_error_t *error)
         {"move_pages", FIX_CALLS_QUERY},
         {"stack", FIX_CALLS_QUERY},
         {"ring", FIX_CALLS_QUERY},
+        {"audit", FIX_CALLS_AUDIT},
         {"pin", FIX_CALLS_AFFINITY},
         {"sched_setaffinity", FIX_CALLS_AFFINITY},
         {"io_uring", FIX_CALLS_RING},
@@ -94,17 +95,19 @@ static void trial_fix(json_t *fixes, const numaperf_error_t *error)
     };
     bool is_denied =
         error->sys_errno == EPERM || error->sys_errno == EACCES || error->sys_errno == ENOSYS;
-    bool is_found = false;
-    for (size_t i = 0; is_denied && i < sizeof(by_call) / sizeof(by_call[0]) && !is_found; i++) {
-        is_found = strcmp(error->operation, by_call[i].operation) == 0;
-        if (is_found)
-            fix_seccomp(fixes, by_call[i].calls);
+    enum fix_calls calls = FIX_CALLS_COUNT;
+    for (size_t i = 0; i < sizeof(by_call) / sizeof(by_call[0]); i++) {
+        const char *operation = by_call[i].operation;
+        if (strncmp(error->operation, operation, strlen(operation)) == 0)
+            calls = by_call[i].calls;
     }
+    if (is_denied && calls != FIX_CALLS_COUNT)
+        fix_seccomp(fixes, calls);
     if (error->sys_errno == ENOMEM)
         fix_memory(fixes);
-    else if (!is_denied && strcmp(error->operation, "pin") == 0)
-        fix_cpuset(fixes);
-    if (strcmp(error->operation, "io-wq") == 0 || strcmp(error->operation, "io_uring") == 0)
+    else if (!is_denied && (calls == FIX_CALLS_AFFINITY || strcmp(error->operation, "io-wq") == 0))
+        fix_cpuset(fixes); /* the kernel refuses PUs that are outside of it */
+    if (calls == FIX_CALLS_RING)
         fix_line(fixes, "without", "numaperf doctor --backend epoll");
 }
 

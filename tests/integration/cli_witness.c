@@ -2,14 +2,17 @@
 /*
  * A program that test_cli.py drives, beside the tool itself.
  *
- * cli_witness deny ERRNO CALL... -- COMMAND...   runs a command under a seccomp filter that refuses
- *                                                these system calls
- * cli_witness start MODE NODES WORKERS BACKEND WAIVE   starts a runtime and says how that went, in
- *                                                words that the tool must not contradict
- * cli_witness doctor TOOL                        compares doctor's exit status with such a start,
- * for many configurations cli_witness thread NAME CPU                    has a thread of that name
- * on that PU, until its standard input ends cli_witness bind NODE MIB                      has
- * memory bound to a node, until then
+ * cli_witness deny ERRNO CALL... -- COMMAND...
+ *     runs a command under a seccomp filter that refuses these system calls; a CALL may be
+ *     CALL,N=VALUE or CALL,N>VALUE: only with such an argument N
+ * cli_witness start MODE NODES WORKERS BACKEND WAIVE
+ *     starts a runtime and says how that went, in words that the tool must not contradict
+ * cli_witness doctor TOOL
+ *     compares doctor's exit status with such a start, for many configurations
+ * cli_witness thread NAME CPU
+ *     has a thread of that name on that PU, until its standard input ends
+ * cli_witness bind NODE MIB
+ *     has memory bound to a node, until then
  */
 #include "support/sandbox.h"
 
@@ -27,7 +30,7 @@
 
 #define CALLS_MAX 8
 
-static long call_number(const char *name)
+static long call_number(const char *name, size_t length)
 {
     static const struct {
         const char *name;
@@ -38,28 +41,44 @@ static long call_number(const char *name)
         {"get_mempolicy", SYS_get_mempolicy},
         {"move_pages", SYS_move_pages},
         {"sched_setaffinity", SYS_sched_setaffinity},
+        {"sched_getaffinity", SYS_sched_getaffinity},
         {"io_uring_setup", SYS_io_uring_setup},
         {"io_uring_register", SYS_io_uring_register},
+        {"io_uring_enter", SYS_io_uring_enter},
     };
     for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        if (strcmp(name, calls[i].name) == 0)
+        if (strlen(calls[i].name) == length && strncmp(name, calls[i].name, length) == 0)
             return calls[i].number;
     }
     return -1;
 }
 
+static struct sandbox_rule deny_rule(const char *word, int error)
+{
+    size_t length = strcspn(word, ",");
+    struct sandbox_rule rule = {.call = call_number(word, length), .error = error};
+    CHECK(rule.call >= 0);
+    if (word[length] == '\0')
+        return rule;
+    char *end = NULL;
+    rule.argument = (unsigned)strtoul(word + length + 1, &end, 10);
+    CHECK(*end == '=' || *end == '>');
+    rule.when = *end == '=' ? SANDBOX_EQUAL : SANDBOX_ABOVE;
+    rule.value = (uint32_t)strtoul(end + 1, &end, 10);
+    CHECK(*end == '\0');
+    return rule;
+}
+
 static int deny(char **words)
 {
-    long calls[CALLS_MAX];
+    struct sandbox_rule rules[CALLS_MAX];
     size_t count = 0;
     int error = strcmp(words[0], "ENOSYS") == 0 ? ENOSYS : EPERM;
     for (words++; strcmp(*words, "--") != 0; words++) {
         CHECK(count < CALLS_MAX);
-        calls[count] = call_number(*words);
-        CHECK(calls[count] >= 0);
-        count++;
+        rules[count++] = deny_rule(*words, error);
     }
-    sandbox_deny(error, calls, count);
+    sandbox_deny_rules(rules, count);
     (void)execv(words[1], words + 1);
     perror(words[1]);
     return 125;
@@ -145,15 +164,17 @@ static bool doctor_agrees(const char *tool, const char *const *words)
 static int doctor(const char *tool)
 {
     static const char *const modes[] = {"soft", "hard"};
-    static const char *const nodes[] = {"", "0", "1", "2", "0-1"};
+    static const char *const nodes[] = {"", "0", "1", "2", "0-1", "0,63"};
     static const char *const workers[] = {"0", "3"};
     static const char *const waivers[] = {"waive", "all"};
+    /* Five of them: no other list has that length, so each comes with each. */
+    static const char *const backends[] = {"auto", "epoll", "io_uring", "auto", "io_uring"};
     unsigned bad = 0;
     unsigned count = 0;
-    for (; count < 2 * 5 * 2 * 2; count++) {
-        const char *const words[] = {modes[count % 2], nodes[count / 2 % 5],
-                                     workers[count / 10 % 2], count % 3 == 0 ? "epoll" : "auto",
-                                     waivers[count / 20]};
+    for (; count < 2 * 6 * 2 * 2; count++) {
+        const char *const words[] = {modes[count % 2], nodes[count / 2 % 6],
+                                     workers[count / 12 % 2], backends[count % 5],
+                                     waivers[count / 24]};
         bad += doctor_agrees(tool, words) ? 0 : 1;
     }
     printf("%u configurations, %u of them told otherwise\n", count, bad);

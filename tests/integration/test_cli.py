@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 from examples_support import LIMIT, SANITIZER, Skip, run_cases
 
@@ -21,7 +22,9 @@ TOOL = WITNESS = ""
 SOURCE = pathlib.Path()
 SECTIONS = ("topology", "capabilities", "affinity", "distances", "devices")
 FILTERS = (("mbind",), ("set_mempolicy",), ("get_mempolicy",), ("move_pages",),
-           ("sched_setaffinity",), ("io_uring_setup",), ("io_uring_register",))
+           ("sched_setaffinity",), ("sched_getaffinity",), ("io_uring_setup",),
+           ("io_uring_register",), ("io_uring_enter",),
+           ("io_uring_register,1=17",), ("io_uring_register,1=19",))  # io-wq's affinity, its limits
 
 
 def run(*command, **how):
@@ -322,6 +325,82 @@ def case_doctor_names_the_calls_that_a_filter_must_allow():
     done = run(WITNESS, "deny", "EPERM", "io_uring_setup", "--", TOOL, "doctor")
     assert done.returncode == 0 and re.search("^note +io_uring", done.stdout, re.M), done.stdout
     assert "waiting in epoll" in " ".join(done.stdout.split()), done.stdout
+
+
+def case_doctor_says_what_denies_the_auditor_its_first_look():
+    if os.environ.get("NUMAPERF_TEST_SLOW"):
+        raise Skip("a sanitizer asks the same of every thread that begins")
+    prefix = (WITNESS, "deny", "EPERM", "sched_getaffinity,0>0", "--")
+    report = check_agreement(prefix=prefix, backend="epoll")
+    line = by_name(report)["trial start"]
+    assert report["trial"]["operation"] == "audit" and line["status"] == "missing", report
+    assert '"sched_getaffinity"' in fixes_of(line), line
+    assert check_agreement(prefix=prefix, mode="soft", backend="epoll")["ready"]
+
+
+class Group:
+    """A prefix of commands that run in a cgroup of their own, with these settings."""
+
+    def __init__(self, controller, **settings):
+        folder = pathlib.Path("/sys/fs/cgroup")
+        if os.geteuid() != 0:
+            raise Skip("only root makes cgroups")
+        self.is_v1 = (folder / controller / "cgroup.procs").exists()
+        self.path = (folder / controller if self.is_v1 else folder) / ("cli-%d" % os.getpid())
+        self.settings = settings
+        try:
+            self.path.mkdir()
+        except OSError as error:
+            raise Skip("no cgroup can be made: %s" % error)
+
+    def __enter__(self):
+        for name, value in self.settings.items():
+            names = {"memory": "memory.limit_in_bytes" if self.is_v1 else "memory.max"}
+            file = self.path / names.get(name, "cpuset." + name)
+            if not file.exists():
+                self.path.rmdir()
+                raise Skip("%s is not there" % file)
+            file.write_text(value)
+        return ("sh", "-c", 'echo $$ > "$1" && shift && exec "$@"', "sh",
+                str(self.path / "cgroup.procs"))
+
+    def __exit__(self, *_):
+        for _ in range(500):
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.01)  # who left it a moment ago is still counted
+        raise AssertionError("%s cannot be removed" % self.path)
+
+
+def case_doctor_names_the_cgroup_without_memory():
+    if os.environ.get("NUMAPERF_TEST_SLOW"):
+        raise Skip("a sanitizer takes memory of its own")
+    node = document("info", "topology")["topology"]["nodes"][0]
+    with Group("memory", memory=str(4 << 20)) as prefix:
+        report = check_agreement(prefix=prefix, workers="1", nodes=str(node["node"]))
+    line = by_name(report)["trial start"]
+    assert not report["ready"] and report["trial"]["errno"] == "ENOMEM", report
+    named = re.search(r"node.*memory cgroup's /sys/fs/cgroup/.*cli-\d+/memory\.", line["why"])
+    assert named, line
+    assert "MemoryMax=" in fixes_of(line) and "--memory" in fixes_of(line), line
+
+
+def case_doctor_names_pus_that_the_cpuset_excludes():
+    node = document("info", "topology")["topology"]["nodes"][0]
+    pus = ids(node["pus"])
+    if len(pus) < 2:
+        raise Skip("there is only one PU on node %d" % node["node"])
+    where = {"nodes": str(node["node"]), "workers": str(len(pus))}
+    with Group("cpuset", mems=str(node["node"]), cpus=str(pus[0])) as prefix:
+        report = check_agreement(prefix=prefix, **where)
+        assert by_name(report)["PUs"]["status"] == "missing", report
+        why = by_name(report)["trial start"]["why"]
+        assert re.search("excludes PUs .*%d" % pus[-1], why), why
+        assert "AllowedCPUs=" in fixes_of(by_name(report)["PUs"]), report
+        assert check_agreement(prefix=prefix, mode="soft", **where)["ready"]
+        assert check_agreement(prefix=prefix, nodes=str(node["node"]), workers="1")["ready"]
 
 
 def case_doctor_text_holds_the_facts_of_the_json():
