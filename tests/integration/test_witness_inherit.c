@@ -91,7 +91,7 @@ static void pool_work(uv_work_t *work)
     (void)uv_barrier_wait(&pool->barrier); /* one for each thread */
     atomic_store(&pool->tasks[work - pool->works], (int)syscall(SYS_gettid));
     (void)atomic_fetch_add(&pool->told, 1);
-    uint64_t limit_ns = test_now_ns() + test_limit_ns(5); /* or a failed case would hang */
+    uint64_t limit_ns = test_now_ns() + test_limit_ns(1); /* or a failed case would hang */
     while (!atomic_load(&pool->may_end) && test_now_ns() < limit_ns)
         test_sleep_ms(1);
 }

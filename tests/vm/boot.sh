@@ -41,10 +41,21 @@ for step in "$@"; do
         ;;
     esac
 done
-# An emulated machine may die of a race in its emulation (README.md); a second one does not.
-for try in 1 2; do
-    "$here/run" "${options[@]}" -- "$here/guest.sh" "$@"
-    rc=$?
-    [ $rc -eq 125 ] && [ $try -eq 1 ] || exit $rc
-    echo "the guest died, booting another one"
+# An emulated machine may die of a race in its emulation (README.md): another one then takes what is
+# left, from the program that it died in.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+already=0
+failed=
+for try in 1 2 3; do
+    "$here/run" "${options[@]}" -- "$here/guest.sh" "already $already" "$@" | tee "$log"
+    rc=${PIPESTATUS[0]}
+    if [ "$rc" -ne 125 ] || [ $try -eq 3 ]; then
+        break
+    fi
+    already=$((already + $(grep -ac '^==== .*: exit status' "$log")))
+    failed=$failed$(grep -a '^==== .*: exit status' "$log" | grep -avE ': exit status (0|77) ')
+    echo "the guest died after $already programs, booting another one"
 done
+[ -z "$failed" ] || { echo "$failed" && exit 1; }
+exit "$rc"
