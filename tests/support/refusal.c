@@ -142,10 +142,28 @@ bool refusal_set_balancing(bool on)
     return fclose(file) == 0 && is_written;
 }
 
+/* Asked once: that takes long in a guest, and no case of this process changes the answers. */
+static const numaperf_capabilities_t *capabilities(void)
+{
+    static numaperf_capabilities_t caps = NUMAPERF_CAPABILITIES_INIT;
+    static bool is_known;
+    if (!is_known)
+        CHECK(numaperf_capabilities_detect(&caps) == 0);
+    is_known = true;
+    return &caps;
+}
+
+bool refusal_has_ring(void)
+{
+    if (capabilities()->probe_io_uring == NUMAPERF_PROBE_OK)
+        return true;
+    printf("skipped: there is no io_uring here\n");
+    return false;
+}
+
 bool refusal_machine_can(void)
 {
-    numaperf_capabilities_t caps = NUMAPERF_CAPABILITIES_INIT;
-    CHECK(numaperf_capabilities_detect(&caps) == 0);
+    const numaperf_capabilities_t caps = *capabilities();
     if (caps.probe_mbind == NUMAPERF_PROBE_OK && caps.probe_page_query == NUMAPERF_PROBE_OK &&
         caps.probe_affinity == NUMAPERF_PROBE_OK &&
         (caps.probe_io_uring != NUMAPERF_PROBE_OK ||

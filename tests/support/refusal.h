@@ -47,6 +47,8 @@ bool refusal_set_balancing(bool on);
 
 /* Whether hard mode with privileges waived can start here at all; says why it cannot. */
 bool refusal_machine_can(void);
+/* Whether there is io_uring; says so when there is not. */
+bool refusal_has_ring(void);
 
 /* This machine as the library sees it now. */
 struct refusal_machine {
