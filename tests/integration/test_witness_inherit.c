@@ -215,6 +215,7 @@ static void starter_that_is_pinned_keeps_its_pin_and_passes_it_to_nobody(void **
 {
     (void)state;
     int node = last_placeable();
+    assert_in_range(node, 0, VIEW_NODES - 1);
     unsigned long mask[2] = {1ul << node, 0};
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
     assert_int_equal(numaperf_pin_to_node(NULL, node, NUMAPERF_MODE_HARD, &pin), 0);
