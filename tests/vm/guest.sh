@@ -14,7 +14,7 @@
 # was not run. The slowest steps are listed at the end.
 who=root
 group=
-limit=120
+limit=200
 passed=0
 ran=0
 already=0
