@@ -57,15 +57,17 @@ static int audit_policy(const struct numaperf__audit_range *range, int node,
     return 0;
 }
 
-/* Pages in flight to the kernel, of any mappings of the list. */
+/* Pages in flight to the kernel, of any mappings of the list, and what came back so far. */
 struct audit_batch {
     void *address[AUDIT_BATCH];
     int status[AUDIT_BATCH];
     uint32_t weight[AUDIT_BATCH]; /* base pages that each is worth */
     size_t count;
+    int node;
+    struct numaperf__audit_counts counts;
 };
 
-static int audit_flush(struct audit_batch *batch, int node, struct numaperf__audit_counts *counts)
+static int audit_flush(struct audit_batch *batch)
 {
     if (batch->count == 0)
         return 0;
@@ -73,11 +75,11 @@ static int audit_flush(struct audit_batch *batch, int node, struct numaperf__aud
     if (rc < 0)
         return rc;
     for (size_t i = 0; i < batch->count; i++) {
-        counts->pages += batch->weight[i];
-        if (batch->status[i] == node)
-            counts->home += batch->weight[i];
+        batch->counts.pages += batch->weight[i];
+        if (batch->status[i] == batch->node)
+            batch->counts.home += batch->weight[i];
         else if (batch->status[i] < 0)
-            counts->absent += batch->weight[i];
+            batch->counts.absent += batch->weight[i];
     }
     batch->count = 0;
     return 0;
@@ -114,22 +116,21 @@ static bool audit_gives_up(const atomic_bool *give_up)
 }
 
 /* The part of one mapping that is in the window; its pages are numbered from `number` on. */
-static int audit_mapping(const struct numaperf__audit_range *mapping, uint64_t number, int node,
-                         const struct audit_window *window, struct audit_batch *batch,
-                         struct numaperf__audit_counts *counts)
+static int audit_mapping(const struct numaperf__audit_range *mapping, uint64_t number,
+                         const struct audit_window *window, struct audit_batch *batch)
 {
     const struct numaperf__range *range = &mapping->range;
     uint64_t pages = range->length / range->page_bytes;
     uint64_t page = window->first > number ? window->first - number : 0;
     int rc = 0;
     if (page == 0 && mapping->is_bound)
-        rc = audit_policy(mapping, node, counts);
+        rc = audit_policy(mapping, batch->node, &batch->counts);
     for (; page < pages && number + page < window->end && rc == 0; page++) {
         batch->address[batch->count] = range->base + page * range->page_bytes;
         batch->weight[batch->count] = (uint32_t)(range->page_bytes / numaperf__page_bytes());
         batch->count++;
         if (batch->count == AUDIT_BATCH)
-            rc = audit_gives_up(window->give_up) ? -ECANCELED : audit_flush(batch, node, counts);
+            rc = audit_gives_up(window->give_up) ? -ECANCELED : audit_flush(batch);
     }
     return rc;
 }
@@ -141,21 +142,22 @@ int numaperf__audit_look(const struct numaperf__audit_range *ranges, size_t coun
     NUMAPERF_ASSERT(node >= 0 && node < NUMAPERF_NODE_MAX);
 
     struct audit_window window = audit_window_of(ranges, count, sample);
-    struct numaperf__audit_counts counts = *io_counts;
     struct audit_batch batch;
     batch.count = 0;
+    batch.node = node;
+    batch.counts = *io_counts;
     uint64_t number = 0;
     int rc = 0;
     for (size_t i = 0; i < count && number < window.end && rc == 0; i++) {
         uint64_t pages = ranges[i].range.length / ranges[i].range.page_bytes;
         if (number + pages > window.first)
-            rc = audit_mapping(&ranges[i], number, node, &window, &batch, &counts);
+            rc = audit_mapping(&ranges[i], number, &window, &batch);
         number += pages;
     }
     if (rc == 0)
-        rc = audit_flush(&batch, node, &counts);
+        rc = audit_flush(&batch);
     if (rc == 0)
-        *io_counts = counts;
+        *io_counts = batch.counts;
     return rc;
 }
 

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CGROUP_MOUNT_FIELDS 5 /* of a mountinfo line: the fourth is the root, the fifth the point \
-                               */
+#define CGROUP_MOUNT_FIELDS 5 /* of a mountinfo line: root and point are the last two */
 
 /* Whether `word` is one of those that commas separate. */
 static bool cgroup_lists(const char *words, const char *word)

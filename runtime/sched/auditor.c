@@ -290,6 +290,7 @@ int numaperf__auditor_start(numaperf_rt_t *rt)
     int rc = auditor_alloc(rt, interval_ms, &auditor);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(auditor != NULL);
     rc = auditor_take_first_looks(auditor);
     if (rc == 0) {
         /* What is so now is what changes are told from; and from now on they are listened to. */

@@ -175,10 +175,8 @@ static void drift_look_cpuset(const struct numaperf__auditor *auditor,
                        "worker %u, node %d: wanted PU %d in the cpuset, found PUs %s",
                        worker->index, worker->node->id, worker->cpu, list);
         out->sight = NUMAPERF__SIGHT_DRIFTED;
-    } else if (has_cpus) {
-        out->sight = NUMAPERF__SIGHT_HOME;
-    } else if (has_nodes && numaperf_cpuset_count(&confine->cpus) == 0) {
-        out->sight = NUMAPERF__SIGHT_HOME; /* nothing tells of PUs, at no look */
+    } else if (has_cpus || (has_nodes && numaperf_cpuset_count(&confine->cpus) == 0)) {
+        out->sight = NUMAPERF__SIGHT_HOME; /* the latter: nothing tells of PUs, at no look */
     }
 }
 
