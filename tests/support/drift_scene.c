@@ -360,12 +360,13 @@ const numaperf_violation_t *drift_await(struct drift_scene *scene, uint32_t kind
             report_check(scene, report);
             return &report->violation;
         }
-        if (test_now_ns() > limit_ns) {
+        bool is_late = test_now_ns() > limit_ns;
+        if (is_late) {
             (void)fprintf(stderr, "%s of worker %d is never reported\n", drift_kind_name(kind),
                           worker);
             print_reports(scene);
-            CHECK(!"reported in time");
         }
+        CHECK(!is_late);
         test_sleep_ms(1);
     }
 }
@@ -505,11 +506,12 @@ void drift_await_home(const struct drift_scene *scene)
     for (uint32_t i = 0; i < scene->worker_count; i++) {
         char why[256];
         while (!plot_is_home(&scene->plots[i], why, sizeof(why))) {
-            if (test_now_ns() > limit_ns) {
+            bool is_late = test_now_ns() > limit_ns;
+            if (is_late) {
                 (void)fprintf(stderr, "not at home: %s\n", why);
                 print_reports(scene);
-                CHECK(!"at home in time");
             }
+            CHECK(!is_late);
             test_sleep_ms(1);
         }
     }
