@@ -218,6 +218,8 @@ static int runtime_assemble(numaperf_rt_t *rt)
         rc = runtime_requirements(rt);
     if (rc == 0)
         rc = numaperf__workers_check_room(rt);
+    if (rc == 0)
+        rc = numaperf__layout_inboxes(rt);
     if (rc < 0)
         return rc;
     /* libuv's pool threads inherit from who makes them: not from a pinned worker, then. */

@@ -73,20 +73,20 @@ void numaperf__rt_close_if_drained(numaperf_rt_t *rt)
         numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
 }
 
-void numaperf__task_cancel(const numaperf_rt_t *rt, struct numaperf__task *task)
+void numaperf__task_cancel(const numaperf_rt_t *rt, const struct numaperf__task *task)
 {
     numaperf_cancel_fn cancel =
         task->on_cancel != NULL ? task->on_cancel : rt->config.on_task_cancel;
     if (cancel != NULL)
         cancel(task->fn, task->arg, rt->config.data);
-    numaperf__task_free(task);
 }
 
 static void drain_cancel_inbox(numaperf_rt_t *rt, struct numaperf__inbox *inbox)
 {
-    struct numaperf__task *task = NULL;
-    while ((task = numaperf__inbox_pop(inbox)) != NULL) {
-        numaperf__task_cancel(rt, task);
+    struct numaperf__task task;
+    while (numaperf__inbox_pop(inbox, &task)) {
+        if (task.fn != NULL)
+            numaperf__task_cancel(rt, &task);
         /* Release pairs with the acquire in drain_finished(). */
         (void)atomic_fetch_add_explicit(&rt->finished_outside, 1, memory_order_release);
     }

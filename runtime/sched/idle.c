@@ -124,37 +124,32 @@ void numaperf__wake_all(numaperf_rt_t *rt)
 
 /* ---- take ---- */
 
-struct numaperf__task *numaperf__worker_take_own(struct numaperf_worker *worker)
+bool numaperf__worker_take_own(struct numaperf_worker *worker, struct numaperf__task *out)
 {
     struct numaperf__inbox *sources[3] = {&worker->bound, &worker->node->unbound,
                                           &worker->node->fixed};
     for (uint32_t i = 0; i < 3; i++) {
         uint32_t at = (worker->next_source + i) % 3;
-        if (numaperf__inbox_depth(sources[at]) == 0)
-            continue;
-        struct numaperf__task *task = numaperf__inbox_pop(sources[at]);
-        if (task != NULL) {
+        if (numaperf__inbox_pop(sources[at], out)) {
             worker->next_source = (at + 1) % 3; /* so that none of the three starves */
-            return task;
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
-static struct numaperf__task *idle_take(struct numaperf_worker *worker)
+static bool idle_take(struct numaperf_worker *worker, struct numaperf__task *out)
 {
-    struct numaperf__task *task = numaperf__worker_take_own(worker);
+    bool taken = numaperf__worker_take_own(worker, out);
     struct numaperf__node *home = worker->node;
     struct numaperf__node *nodes = home - home->index;
-    for (uint32_t i = 0; task == NULL && i < home->victim_count; i++) {
+    for (uint32_t i = 0; !taken && i < home->victim_count; i++) {
         struct numaperf__node *victim = &nodes[home->victims[i]];
-        if (numaperf__inbox_depth(&victim->unbound) == 0)
-            continue;
-        task = numaperf__inbox_pop(&victim->unbound);
-        if (task != NULL)
+        taken = numaperf__inbox_pop(&victim->unbound, out);
+        if (taken)
             (void)atomic_fetch_add_explicit(&victim->stolen_from, 1, memory_order_relaxed);
     }
-    return task;
+    return taken;
 }
 
 /* Whether there is any task the worker may run, announced ones included. */
@@ -216,6 +211,8 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
     idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
     idle_count(&worker->node->sleeping, 1);
     idle_count(&worker->node->searching, -1);
+    /* What this search moved may have looked unfinished to who finished the last task. */
+    numaperf__rt_close_if_drained(worker->rt);
     /* The signal of a change of state may have been reaped in the turn before: look again. One that
      * comes after this look finds the wake armed. */
     if (!idle_has_work(worker) && numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
@@ -244,12 +241,12 @@ static void idle_yield_when_barren(struct numaperf_worker *worker)
     }
 }
 
-struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker)
+bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task *out)
 {
     idle_set_state(worker, NUMAPERF__WORKER_SEARCHING);
     idle_count(&worker->node->searching, 1);
-    struct numaperf__task *task = idle_take(worker);
-    uint64_t timeout_ns = task == NULL ? numaperf__loop_timeout_ns(worker->loop) : 0;
+    bool taken = idle_take(worker, out);
+    uint64_t timeout_ns = !taken ? numaperf__loop_timeout_ns(worker->loop) : 0;
     if (timeout_ns > 0) {
         uint64_t spin_ns = worker->rt->config.spin_ns_max;
         uint64_t start_ns = numaperf__clock_now_ns();
@@ -262,10 +259,10 @@ struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker)
             idle_sleep(worker, numaperf__loop_timeout_ns(worker->loop));
         if (spin_ns > 0)
             idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
-        task = idle_take(worker);
+        taken = idle_take(worker, out);
     }
-    if (task == NULL)
+    if (!taken)
         idle_yield_when_barren(worker);
     idle_leave(worker);
-    return task;
+    return taken;
 }

@@ -1,136 +1,262 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The inbox: an intrusive multi-producer queue after Vyukov, whose single consumer is whoever
- * holds the token, so that a sibling or a thief can go on where a busy worker left off.
+ * The inbox: a bounded ring that any thread pushes to and pops from, and a list behind it for what
+ * does not fit, so that it is bounded by the runtime's limit alone.
  *
- * The argument. A push exchanges `head` for its last task (one total order of pushes: FIFO for
- * each pusher), then links the task that was head before to its first one. Between the two the
- * chain is cut: a pop that gets there returns NULL, and the task is seen by a later one. `tail`,
- * `stub` and the links behind `head` are touched only under the token, whose acquire pairs with
- * the release of the holder before. The task's contents are published by the release that links
- * it and read after the acquire that follows the link. The stub makes the last task poppable: it
- * is pushed behind it, under the token.
+ * The ring. A pusher takes places by a compare-and-swap on `tail`, fills them, and publishes each
+ * by storing its number plus one into the slot's sequence. A popper reads the slot at `head` when
+ * it is published, and then takes it by a compare-and-swap on `head`: only when that succeeds is
+ * what it read its own. Poppers write nothing but `head`, so a slot's line moves one way.
+ * No read is torn: a slot is filled again only by a pusher that has seen `head` beyond it
+ * (acquire), and whoever moved `head` there had read the slot before (release); a popper whose
+ * swap fails throws away what it read. The numbers are 64 bits and never come round.
+ * A thief pops as the owner does: a task is in reach of everybody until somebody has it.
  *
- * No lost wake. `accepted` counts up by a sequentially consistent RMW before the push; a worker
- * that goes to sleep first stores its state, then loads `accepted`, both sequentially consistent;
- * a submitter announces, pushes, then loads the worker's state. Either the worker sees the task
- * announced and stays, or the submitter sees it asleep and wakes it. A task that is announced but
- * not linked counts as work: the worker goes round once more.
+ * The spill. When the ring is full, or while anything waits in the spill, tasks go there, under
+ * the mutex; a popper that finds the ring empty moves a part of it over. A submitter's own earlier
+ * task in the spill is announced in `spilled` until it is in the ring, so its next one goes behind
+ * it: FIFO for each submitter.
  *
- * Drained means accepted == finished: finished is summed up first, so that equality proves that
- * at the moment between nothing was unfinished. An announcement that is retracted only ever makes
- * accepted too high for a moment.
+ * No lost wake. A place is given out by a sequentially consistent swap of `tail` (or addition to
+ * `spilled`) before it is filled; a worker that goes to sleep first stores its state, then loads
+ * both, all sequentially consistent; a submitter announces, publishes, then loads the worker's
+ * state. Either the worker sees the task announced and stays, or the submitter sees it asleep and
+ * wakes it. A task that is announced but not filled in counts as work: the worker goes round again.
+ *
+ * Drained means accepted == finished: finished is summed up first. Accepted is `spilled` read
+ * before `tail`: a task on its way from one to the other is counted in both rather than in none.
  */
 #include "sched/inbox.h"
 
 #include "base/assert.h"
 
-#include <stddef.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
-void numaperf__inbox_init(struct numaperf__inbox *inbox)
+#define INBOX_MOVE_MAX 256u /* tasks moved from the spill under one lock */
+
+void numaperf__inbox_init(struct numaperf__inbox *inbox, struct numaperf__slot *slots,
+                          uint32_t capacity, uint32_t home)
 {
-    atomic_init(&inbox->stub.next, NULL);
-    atomic_init(&inbox->head, &inbox->stub);
-    inbox->tail = &inbox->stub;
-    atomic_init(&inbox->accepted, 0);
-    atomic_init(&inbox->taken, 0);
-    atomic_init(&inbox->token, false);
+    NUMAPERF_ASSERT(slots != NULL);
+    NUMAPERF_ASSERT(capacity >= 2 && (capacity & (capacity - 1)) == 0);
+
+    memset(inbox, 0, sizeof(*inbox));
+    inbox->slots = slots;
+    inbox->mask = capacity - 1;
+    inbox->home = home;
+    (void)pthread_mutex_init(&inbox->mutex, NULL); /* cannot fail on Linux */
 }
 
 void numaperf__inbox_fini(struct numaperf__inbox *inbox)
 {
+    if (inbox->slots == NULL)
+        return;
+    struct numaperf__task task;
+    while (numaperf__inbox_pop(inbox, &task))
+        NUMAPERF_ASSERT(task.fn == NULL); /* one taken back after the last worker had ended */
     NUMAPERF_ASSERT(!numaperf__inbox_has_work(inbox));
-    NUMAPERF_ASSERT(!atomic_load_explicit(&inbox->token, memory_order_relaxed));
+    (void)pthread_mutex_destroy(&inbox->mutex); /* nobody has it */
+    inbox->slots = NULL;
 }
 
-void numaperf__inbox_announce(struct numaperf__inbox *inbox, uint64_t count)
+/* ---- push ---- */
+
+/* Whether places up to `end` are free; looks at `head` only when an older look does not do. */
+static bool inbox_ring_has(struct numaperf__inbox *inbox, uint64_t end)
 {
-    /* seq_cst: pairs with the load in numaperf__inbox_has_work(); see the file comment. */
-    (void)atomic_fetch_add_explicit(&inbox->accepted, count, memory_order_seq_cst);
+    /* Acquire, both: who fills a slot again must come after its reader; see the file comment. */
+    uint64_t head = atomic_load_explicit(&inbox->seen_head, memory_order_acquire);
+    if (end - head <= inbox->mask + 1)
+        return true;
+    head = atomic_load_explicit(&inbox->head, memory_order_acquire);
+    atomic_store_explicit(&inbox->seen_head, head, memory_order_release);
+    return end - head <= inbox->mask + 1;
 }
 
-void numaperf__inbox_retract(struct numaperf__inbox *inbox, uint64_t count)
+bool numaperf__inbox_has_place(struct numaperf__inbox *inbox, size_t count)
 {
-    uint64_t before = atomic_fetch_sub_explicit(&inbox->accepted, count, memory_order_seq_cst);
-    NUMAPERF_ASSERT(before >= count);
+    if (atomic_load_explicit(&inbox->spilled, memory_order_relaxed) != 0)
+        return false;
+    uint64_t tail = atomic_load_explicit(&inbox->tail, memory_order_relaxed);
+    return count <= inbox->mask && inbox_ring_has(inbox, tail + count);
 }
 
-void numaperf__inbox_push_mpsc(struct numaperf__inbox *inbox, struct numaperf__task *first,
-                               struct numaperf__task *last)
+static bool inbox_reserve_ring(struct numaperf__inbox *inbox, size_t count, uint64_t *out_at)
 {
-    NUMAPERF_ASSERT_HOT(atomic_load_explicit(&last->next, memory_order_relaxed) == NULL);
-
-    /* acq_rel: release hands our links to the next pusher's store and so to the consumer. */
-    struct numaperf__task *previous =
-        atomic_exchange_explicit(&inbox->head, last, memory_order_acq_rel);
-    /* Pairs with the acquire in inbox_pop_held(). */
-    atomic_store_explicit(&previous->next, first, memory_order_release);
+    uint64_t tail = atomic_load_explicit(&inbox->tail, memory_order_relaxed);
+    do {
+        if (count > inbox->mask || !inbox_ring_has(inbox, tail + count))
+            return false;
+        /* seq_cst: pairs with the load in numaperf__inbox_has_work(); see the file comment. */
+    } while (!atomic_compare_exchange_weak_explicit(&inbox->tail, &tail, tail + count,
+                                                    memory_order_seq_cst, memory_order_relaxed));
+    *out_at = tail;
+    return true;
 }
 
-/* Pairs with the release in inbox_push_mpsc(). */
-static struct numaperf__task *inbox_next(struct numaperf__task *task)
+int numaperf__inbox_reserve(struct numaperf__inbox *inbox, size_t count,
+                            struct numaperf__ticket *out)
 {
-    return atomic_load_explicit(&task->next, memory_order_acquire);
+    *out = (struct numaperf__ticket){.count = count};
+    /* Acquire pairs with the release of the mover: what it moved is in the ring before ours. */
+    if (atomic_load_explicit(&inbox->spilled, memory_order_acquire) == 0 &&
+        inbox_reserve_ring(inbox, count, &out->at))
+        return 0;
+    out->spill = malloc(sizeof(*out->spill) + count * sizeof(out->spill->tasks[0]));
+    if (out->spill == NULL)
+        return -ENOMEM;
+    (void)atomic_fetch_add_explicit(&inbox->spilled, count, memory_order_seq_cst); /* as `tail` */
+    return 0;
 }
 
-static struct numaperf__task *inbox_pop_held(struct numaperf__inbox *inbox)
+static void inbox_fill(struct numaperf__inbox *inbox, uint64_t at,
+                       const struct numaperf__task *like, void *arg)
 {
-    struct numaperf__task *tail = inbox->tail;
-    struct numaperf__task *next = inbox_next(tail);
-    if (tail == &inbox->stub) {
-        if (next == NULL)
-            return NULL;
-        inbox->tail = next;
-        tail = next;
-        next = inbox_next(next);
+    struct numaperf__slot *slot = &inbox->slots[at & inbox->mask];
+    atomic_store_explicit(&slot->fn, like->fn, memory_order_relaxed);
+    atomic_store_explicit(&slot->arg, arg, memory_order_relaxed);
+    atomic_store_explicit(&slot->on_cancel, like->on_cancel, memory_order_relaxed);
+    /* Pairs with the acquire in inbox_pop_ring(). */
+    atomic_store_explicit(&slot->sequence, at + 1, memory_order_release);
+}
+
+static void inbox_append(struct numaperf__inbox *inbox, struct numaperf__spill *spill)
+{
+    (void)pthread_mutex_lock(&inbox->mutex); /* a plain mutex: neither call can fail */
+    if (inbox->last == NULL)
+        inbox->first = spill;
+    else
+        inbox->last->next = spill;
+    inbox->last = spill;
+    (void)pthread_mutex_unlock(&inbox->mutex);
+}
+
+void numaperf__inbox_publish(struct numaperf__inbox *inbox, const struct numaperf__ticket *ticket,
+                             const struct numaperf__task *like, void *const *args)
+{
+    if (ticket->spill == NULL) {
+        for (size_t i = 0; i < ticket->count; i++)
+            inbox_fill(inbox, ticket->at + i, like, args[i]);
+        return;
     }
-    if (next == NULL) {
-        if (tail != atomic_load_explicit(&inbox->head, memory_order_acquire))
-            return NULL; /* a push is between its exchange and its link */
-        atomic_store_explicit(&inbox->stub.next, NULL, memory_order_relaxed);
-        numaperf__inbox_push_mpsc(inbox, &inbox->stub, &inbox->stub);
-        next = inbox_next(tail);
-        if (next == NULL)
-            return NULL; /* a push came before our stub's and is not linked yet */
+    struct numaperf__spill *spill = ticket->spill;
+    spill->next = NULL;
+    spill->count = ticket->count;
+    spill->moved = 0;
+    for (size_t i = 0; i < ticket->count; i++) {
+        spill->tasks[i] = *like;
+        spill->tasks[i].arg = args[i];
     }
-    inbox->tail = next;
-    return tail;
+    inbox_append(inbox, spill);
 }
 
-struct numaperf__task *numaperf__inbox_pop(struct numaperf__inbox *inbox)
+void numaperf__inbox_retract(struct numaperf__inbox *inbox, const struct numaperf__ticket *ticket)
 {
-    if (atomic_load_explicit(&inbox->token, memory_order_relaxed))
-        return NULL;
-    /* Pairs with the release below: what the holder before did to tail and stub is seen. */
-    if (atomic_exchange_explicit(&inbox->token, true, memory_order_acquire))
-        return NULL;
-    struct numaperf__task *task = inbox_pop_held(inbox);
-    if (task != NULL) {
-        /* Written under the token only. Release pairs with the acquire of who compares it with
-         * `accepted`: it must not see this pop without the announcement before it. */
-        uint64_t taken = atomic_load_explicit(&inbox->taken, memory_order_relaxed);
-        atomic_store_explicit(&inbox->taken, taken + 1, memory_order_release);
+    static const struct numaperf__task nothing;
+    if (ticket->spill == NULL) {
+        for (size_t i = 0; i < ticket->count; i++)
+            inbox_fill(inbox, ticket->at + i, &nothing, NULL);
+        return;
     }
-    atomic_store_explicit(&inbox->token, false, memory_order_release);
-    return task;
+    uint64_t before =
+        atomic_fetch_sub_explicit(&inbox->spilled, ticket->count, memory_order_seq_cst);
+    NUMAPERF_ASSERT(before >= ticket->count);
+    free(ticket->spill);
 }
+
+/* ---- pop ---- */
+
+static bool inbox_pop_ring(struct numaperf__inbox *inbox, struct numaperf__task *out)
+{
+    uint64_t head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
+    for (;;) {
+        const struct numaperf__slot *slot = &inbox->slots[head & inbox->mask];
+        /* Pairs with the release in inbox_fill(). */
+        uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
+        if (sequence != head + 1) {
+            uint64_t now = atomic_load_explicit(&inbox->head, memory_order_relaxed);
+            if (now == head)
+                return false;
+            head = now; /* others took it, and it was filled again meanwhile */
+            continue;
+        }
+        out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
+        out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
+        out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
+        /* Release pairs with the acquire of `head` in inbox_ring_has(). */
+        if (atomic_compare_exchange_weak_explicit(&inbox->head, &head, head + 1,
+                                                  memory_order_acq_rel, memory_order_relaxed))
+            return true;
+    }
+}
+
+/* Move one task; false when the ring is full. Under the mutex. */
+static bool inbox_move_one(struct numaperf__inbox *inbox)
+{
+    struct numaperf__spill *spill = inbox->first;
+    uint64_t at = 0;
+    if (!inbox_reserve_ring(inbox, 1, &at))
+        return false;
+    const struct numaperf__task *task = &spill->tasks[spill->moved++];
+    inbox_fill(inbox, at, task, task->arg);
+    if (spill->moved < spill->count)
+        return true;
+    inbox->first = spill->next;
+    if (inbox->first == NULL)
+        inbox->last = NULL;
+    free(spill);
+    return true;
+}
+
+/* The ring is empty: bring over what waits behind it. */
+static bool inbox_move(struct numaperf__inbox *inbox)
+{
+    if (pthread_mutex_trylock(&inbox->mutex) != 0)
+        return false; /* somebody adds or moves */
+    uint64_t moved = 0;
+    while (inbox->first != NULL && moved < INBOX_MOVE_MAX && inbox_move_one(inbox))
+        moved++;
+    (void)pthread_mutex_unlock(&inbox->mutex);
+    /* Release pairs with the acquire in numaperf__inbox_reserve(); seq_cst with who counts: what
+     * leaves here is in `tail` already. */
+    if (moved > 0)
+        (void)atomic_fetch_sub_explicit(&inbox->spilled, moved, memory_order_seq_cst);
+    return moved > 0;
+}
+
+bool numaperf__inbox_pop(struct numaperf__inbox *inbox, struct numaperf__task *out)
+{
+    out->home = inbox->home;
+    if (inbox_pop_ring(inbox, out))
+        return true;
+    if (atomic_load_explicit(&inbox->spilled, memory_order_relaxed) == 0)
+        return false;
+    return inbox_move(inbox) && inbox_pop_ring(inbox, out);
+}
+
+/* ---- look ---- */
 
 bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox)
 {
-    /* `taken` may be stale, which only makes the answer yes once too often; it never runs ahead of
-     * `accepted`. The order matters for that: taken first. */
-    uint64_t taken = atomic_load_explicit(&inbox->taken, memory_order_acquire);
-    return atomic_load_explicit(&inbox->accepted, memory_order_seq_cst) != taken;
+    /* `head` may be stale, which only makes the answer yes once too often; it never runs ahead of
+     * `tail`. The order matters for that: head first; and `spilled` before `tail`. */
+    uint64_t head = atomic_load_explicit(&inbox->head, memory_order_acquire);
+    return atomic_load_explicit(&inbox->spilled, memory_order_seq_cst) != 0 ||
+           atomic_load_explicit(&inbox->tail, memory_order_seq_cst) != head;
 }
 
 uint64_t numaperf__inbox_depth(const struct numaperf__inbox *inbox)
 {
-    uint64_t taken = atomic_load_explicit(&inbox->taken, memory_order_acquire);
-    uint64_t accepted = atomic_load_explicit(&inbox->accepted, memory_order_relaxed);
-    return accepted > taken ? accepted - taken : 0;
+    uint64_t head = atomic_load_explicit(&inbox->head, memory_order_acquire);
+    uint64_t spilled = atomic_load_explicit(&inbox->spilled, memory_order_acquire);
+    uint64_t tail = atomic_load_explicit(&inbox->tail, memory_order_relaxed);
+    return (tail > head ? tail - head : 0) + spilled;
 }
 
 uint64_t numaperf__inbox_accepted(const struct numaperf__inbox *inbox)
 {
-    return atomic_load_explicit(&inbox->accepted, memory_order_seq_cst);
+    uint64_t spilled = atomic_load_explicit(&inbox->spilled, memory_order_seq_cst);
+    return spilled + atomic_load_explicit(&inbox->tail, memory_order_seq_cst);
 }

@@ -1,44 +1,93 @@
 /* SPDX-License-Identifier: MIT */
-/* A FIFO of tasks: any thread pushes, whoever holds its token pops. */
+/* A FIFO of tasks: any thread pushes, any thread pops. */
 #ifndef NUMAPERF_SCHED_INBOX_H
 #define NUMAPERF_SCHED_INBOX_H
 
 #include "base/atomic.h"
-#include "sched/task.h"
 
+#include <numaperf/runtime.h>
+
+#include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+/* What runs, with what, and where it belongs. */
+struct numaperf__task {
+    numaperf_task_fn fn; /* NULL: a place that was taken back; it only counts as finished */
+    void *arg;
+    numaperf_cancel_fn on_cancel; /* NULL: the runtime's */
+    uint32_t home;                /* index of the inbox's node within the runtime */
+};
+
+/* One place of the ring; see inbox.c for who may touch it. */
+struct numaperf__slot {
+    _Atomic uint64_t sequence;
+    _Atomic(numaperf_task_fn) fn;
+    _Atomic(void *) arg;
+    _Atomic(numaperf_cancel_fn) on_cancel;
+};
+
+/* Tasks of one submission that found the ring full. */
+struct numaperf__spill {
+    struct numaperf__spill *next;
+    size_t count;
+    size_t moved; /* into the ring */
+    struct numaperf__task tasks[];
+};
 
 struct numaperf__inbox {
     /* Written by pushers. */
-    alignas(NUMAPERF_CACHE_LINE) _Atomic(struct numaperf__task *) head;
-    _Atomic uint64_t accepted; /* tasks announced, before they are linked */
-    /* Written by the holder of the token. */
-    alignas(NUMAPERF_CACHE_LINE) atomic_bool token;
-    struct numaperf__task *tail;
-    _Atomic uint64_t taken; /* tasks popped */
-    struct numaperf__task stub;
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t tail; /* places given out so far */
+    _Atomic uint64_t seen_head;                         /* `head`, some time ago */
+    /* Written by poppers. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t head; /* tasks taken so far */
+    /* Written when the ring is full. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t spilled; /* announced for it, not in the ring */
+    pthread_mutex_t mutex;                                 /* guards the list */
+    struct numaperf__spill *first;
+    struct numaperf__spill *last;
+    /* Constant. */
+    alignas(NUMAPERF_CACHE_LINE) struct numaperf__slot *slots;
+    uint64_t mask; /* places - 1 */
+    uint32_t home;
 };
 
-void numaperf__inbox_init(struct numaperf__inbox *inbox);
-/* Asserts that it is empty. */
+/* Places for tasks that were announced. */
+struct numaperf__ticket {
+    uint64_t at;
+    size_t count;
+    struct numaperf__spill *spill; /* NULL: they are in the ring */
+};
+
+/*
+ * `slots` are `capacity` places, a power of two, zeroed, and the caller's until fini; more tasks
+ * wait in ordinary memory.
+ */
+void numaperf__inbox_init(struct numaperf__inbox *inbox, struct numaperf__slot *slots,
+                          uint32_t capacity, uint32_t home);
+/* Asserts that no task is left; zeroed ones are allowed. */
 void numaperf__inbox_fini(struct numaperf__inbox *inbox);
 
-/* Announce `count` tasks that will be pushed, or retract what was announced and will not be. */
-void numaperf__inbox_announce(struct numaperf__inbox *inbox, uint64_t count);
-void numaperf__inbox_retract(struct numaperf__inbox *inbox, uint64_t count);
-/* Push a chain of announced tasks, linked by `next`, in order. */
-void numaperf__inbox_push_mpsc(struct numaperf__inbox *inbox, struct numaperf__task *first,
-                               struct numaperf__task *last);
+/* Announce `count` tasks: from now on they count as accepted. 0 or -ENOMEM. */
+int numaperf__inbox_reserve(struct numaperf__inbox *inbox, size_t count,
+                            struct numaperf__ticket *out);
+/* Fill the places of a ticket with fn(args[i]), in order. */
+void numaperf__inbox_publish(struct numaperf__inbox *inbox, const struct numaperf__ticket *ticket,
+                             const struct numaperf__task *like, void *const *args);
+/* Or take them back: places in the ring come out as tasks without a function. */
+void numaperf__inbox_retract(struct numaperf__inbox *inbox, const struct numaperf__ticket *ticket);
 
-/* The oldest task; NULL when there is none, it is not linked yet, or another thread pops. */
-struct numaperf__task *numaperf__inbox_pop(struct numaperf__inbox *inbox);
+/* The oldest task; false when there is none, or it is not filled in yet. */
+bool numaperf__inbox_pop(struct numaperf__inbox *inbox, struct numaperf__task *out);
 
+/* Whether `count` more would go to the ring; may say no too often. */
+bool numaperf__inbox_has_place(struct numaperf__inbox *inbox, size_t count);
 /* Whether a task is announced and not popped; sequentially consistent, see inbox.c. */
 bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox);
 /* How many; a recent picture. */
 uint64_t numaperf__inbox_depth(const struct numaperf__inbox *inbox);
-/* Announced so far, sequentially consistent. */
+/* Announced so far, sequentially consistent; may be too high while tasks go from spill to ring. */
 uint64_t numaperf__inbox_accepted(const struct numaperf__inbox *inbox);
 
 #endif

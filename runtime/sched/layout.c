@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "place/headroom.h"
+#include "place/region.h"
 #include "sched/sched.h"
 #include "sched/steal.h"
 
@@ -19,6 +20,8 @@
 #include <string.h>
 
 #define LAYOUT_WORKERS_MAX 8192u
+#define LAYOUT_INBOX_NODE 8192u /* places of a ring; more wait in ordinary memory */
+#define LAYOUT_INBOX_WORKER 1024u
 
 /* A cause in a reason, with a list of PUs. */
 struct layout_cause {
@@ -223,8 +226,6 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
         node->index = index;
         node->first_worker = first_worker;
         rt->node_index[id] = (int16_t)index;
-        numaperf__inbox_init(&node->unbound);
-        numaperf__inbox_init(&node->fixed);
         rc = layout_node_workers(rt, node, cpus);
         first_worker += node->worker_count;
         index++;
@@ -234,10 +235,38 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
     return rc < 0 ? rc : layout_victims(rt);
 }
 
+/* The rings of a node's inboxes, in memory on the node: whose workers read them. */
+static int layout_inboxes(numaperf_rt_t *rt, struct numaperf__node *node)
+{
+    uint64_t places = 2 * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
+    node->limit_is_tight = places > rt->config.task_limit_per_node;
+    numaperf_region_config_t config = NUMAPERF_REGION_CONFIG_INIT;
+    config.length = places * sizeof(struct numaperf__slot);
+    config.policy = NUMAPERF_MEM_BIND;
+    config.mode = rt->config.mode;
+    config.prefault = NUMAPERF_PREFAULT_TOUCH;
+    config.nodes = numaperf_nodemask_single(node->id);
+    const struct numaperf__region_extra extra = {.unplaced_reason =
+                                                     rt->placed ? NULL : numaperf__unplaced_reason};
+    int rc = numaperf__region_create(&config, &extra, &node->places);
+    if (rc < 0)
+        return rc;
+    struct numaperf__slot *slots = numaperf_region_data(node->places);
+    numaperf__inbox_init(&node->unbound, slots, LAYOUT_INBOX_NODE, node->index);
+    slots += LAYOUT_INBOX_NODE;
+    numaperf__inbox_init(&node->fixed, slots, LAYOUT_INBOX_NODE, node->index);
+    slots += LAYOUT_INBOX_NODE;
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        numaperf__inbox_init(&rt->workers[node->first_worker + i].bound, slots, LAYOUT_INBOX_WORKER,
+                             node->index);
+        slots += LAYOUT_INBOX_WORKER;
+    }
+    return 0;
+}
+
 static int layout_wakes(numaperf_rt_t *rt)
 {
     for (uint32_t i = 0; i < rt->worker_count; i++) {
-        numaperf__inbox_init(&rt->workers[i].bound);
         int rc = numaperf__wake_init(&rt->workers[i].wake);
         if (rc < 0)
             return numaperf__fail(rc, -rc, "eventfd", "no descriptor for the wakes of worker %u",
@@ -276,11 +305,25 @@ undo:
     return rc;
 }
 
+int numaperf__layout_inboxes(numaperf_rt_t *rt)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < rt->node_count && rc == 0; i++)
+        rc = layout_inboxes(rt, &rt->nodes[i]);
+    return rc;
+}
+
 void numaperf__layout_destroy(numaperf_rt_t *rt)
 {
     for (uint32_t i = 0; rt->workers != NULL && i < rt->worker_count; i++) {
         numaperf__wake_fini(&rt->workers[i].wake);
         numaperf_arena_destroy(rt->workers[i].arena);
+        numaperf__inbox_fini(&rt->workers[i].bound);
+    }
+    for (uint32_t i = 0; rt->nodes != NULL && i < rt->node_count; i++) {
+        numaperf__inbox_fini(&rt->nodes[i].unbound);
+        numaperf__inbox_fini(&rt->nodes[i].fixed);
+        numaperf_region_destroy(rt->nodes[i].places);
     }
     free(rt->victim_table);
     free(rt->nodes);

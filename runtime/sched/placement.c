@@ -27,7 +27,7 @@
 #define PLACEMENT_OTHER_BYTES (512u << 10)
 #define PLACEMENT_IOWQ_WORKERS_MAX 4u
 
-static const char placement_foreign[] =
+const char numaperf__unplaced_reason[] =
     "the topology is not this machine's: memory policy is not enforced";
 
 /* Settle one step's level with the mode, and keep the lowest in the worker. */
@@ -84,13 +84,21 @@ int numaperf__worker_stack_create(struct numaperf_worker *worker)
     config.nodes = numaperf_nodemask_single(worker->node->id);
     const struct numaperf__region_extra extra = {
         .guard_bytes = (size_t)sysconf(_SC_PAGESIZE),
-        .unplaced_reason = rt->placed ? NULL : placement_foreign,
+        .unplaced_reason = rt->placed ? NULL : numaperf__unplaced_reason,
     };
     int rc = numaperf__region_create(&config, &extra, &worker->stack);
     if (rc < 0)
         return rc;
     worker->stack_base = numaperf_region_data(worker->stack);
     worker->stack_length = numaperf_region_length(worker->stack);
+    return 0;
+}
+
+/* They were placed, and in hard mode proven to be, before there was a thread. */
+static int placement_inboxes(struct numaperf_worker *worker)
+{
+    numaperf__enforce_lower(&worker->enforcement,
+                            numaperf_region_enforcement(worker->node->places));
     return 0;
 }
 
@@ -129,7 +137,7 @@ static int placement_policy(struct numaperf_worker *worker)
     if (worker->rt->placed)
         numaperf__mempolicy_prefer(worker->node->id, &found, &sys_errno);
     else
-        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", placement_foreign);
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", numaperf__unplaced_reason);
     return placement_settle(worker, &found, sys_errno, "set_mempolicy");
 }
 
@@ -180,7 +188,7 @@ static int placement_ring_pages(struct numaperf_worker *worker)
                                        &placement);
     }
     if (!worker->rt->placed)
-        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", placement_foreign);
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", numaperf__unplaced_reason);
     else if (rc < 0)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
                               "the ring's pages cannot be queried: %s", numaperf_strerror(rc));
@@ -275,6 +283,8 @@ int numaperf__worker_place(struct numaperf_worker *worker)
         rc = placement_policy(worker);
     if (rc == 0)
         rc = placement_stack(worker);
+    if (rc == 0)
+        rc = placement_inboxes(worker);
     if (rc == 0)
         rc = placement_arena(worker);
     if (rc == 0)

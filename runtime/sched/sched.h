@@ -61,6 +61,8 @@ struct numaperf__node {
     uint32_t first_worker;
     uint32_t worker_count;
     uint32_t victim_count;
+    numaperf_region_t *places; /* memory of the rings of its inboxes and its workers' */
+    bool limit_is_tight;       /* the rings alone may hold more than the limit */
     uint32_t *victims; /* indexes of the nodes it may steal from, in order; in rt->victim_table */
 };
 
@@ -147,9 +149,9 @@ void numaperf__wake_worker(struct numaperf_worker *worker);
 /* Whatever they do: the runtime's state has changed. */
 void numaperf__wake_all(numaperf_rt_t *rt);
 /* Search, spin, sleep; returns a task to run, or NULL when there may be I/O. */
-struct numaperf__task *numaperf__worker_idle(struct numaperf_worker *worker);
+bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task *out);
 /* A task of the worker's own node, or NULL. */
-struct numaperf__task *numaperf__worker_take_own(struct numaperf_worker *worker);
+bool numaperf__worker_take_own(struct numaperf_worker *worker, struct numaperf__task *out);
 
 /* ---- submit.c: the way in ---- */
 
@@ -177,7 +179,7 @@ bool numaperf__rt_drained(const numaperf_rt_t *rt);
 /* In CANCELLING with nothing left: on to CLOSING. */
 void numaperf__rt_close_if_drained(numaperf_rt_t *rt);
 /* Cancel a popped task; the caller counts it as finished. */
-void numaperf__task_cancel(const numaperf_rt_t *rt, struct numaperf__task *task);
+void numaperf__task_cancel(const numaperf_rt_t *rt, const struct numaperf__task *task);
 /* Cancel what is queued, on this thread, which is no worker. */
 void numaperf__rt_cancel_queued(numaperf_rt_t *rt);
 
@@ -188,6 +190,8 @@ void numaperf__rt_cancel_queued(numaperf_rt_t *rt);
  * arrays. On failure nothing is left of them.
  */
 int numaperf__layout_create(numaperf_rt_t *rt);
+/* Memory for the tasks, on their nodes; after all that hard mode refuses without any. */
+int numaperf__layout_inboxes(numaperf_rt_t *rt);
 void numaperf__layout_destroy(numaperf_rt_t *rt);
 
 /* ---- worker.c ---- */
@@ -236,6 +240,8 @@ void numaperf__attest_await_looks(const numaperf_rt_t *rt);
 
 /* Pin, policy, arena, loop, io-wq, each set and read back on the worker's own thread. */
 int numaperf__worker_place(struct numaperf_worker *worker);
+/* Why nothing is placed when the topology was lent: it is not this machine's. */
+extern const char numaperf__unplaced_reason[];
 /* Whether the memory cgroups have room for all workers together, before any of them exists. */
 int numaperf__workers_check_room(const numaperf_rt_t *rt);
 /* The stack of a worker's thread, guarded and placed, before the thread exists. */

@@ -14,6 +14,7 @@
 #include "sched/sched.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 static int submit_refuse_stopping(void)
 {
@@ -37,30 +38,25 @@ static uint64_t submit_waiting(const numaperf_rt_t *rt, const struct numaperf__n
 }
 
 static bool submit_has_room(const numaperf_rt_t *rt, const struct numaperf__node *node,
-                            size_t count)
+                            struct numaperf__inbox *inbox, size_t count)
 {
     uint64_t limit = rt->config.task_limit_per_node;
-    if (limit == UINT64_MAX)
+    /* What the rings of a node hold together is below a limit that is not tight, so only who would
+     * have to spill need look at them all. */
+    if (limit == UINT64_MAX || (!node->limit_is_tight && numaperf__inbox_has_place(inbox, count)))
         return true;
     uint64_t waiting = submit_waiting(rt, node);
     return waiting <= limit && count <= limit - waiting;
 }
 
 /* After an announcement was taken back: somebody may have found the runtime not drained by it. */
-static int submit_retract(numaperf_rt_t *rt, struct numaperf__inbox *inbox, uint64_t count)
+static int submit_retract(numaperf_rt_t *rt, struct numaperf__inbox *inbox,
+                          const struct numaperf__ticket *ticket)
 {
-    numaperf__inbox_retract(inbox, count);
+    numaperf__inbox_retract(inbox, ticket);
+    numaperf__wake_all(rt); /* places that were taken back have to be counted by a worker */
     numaperf__rt_close_if_drained(rt);
     return submit_refuse_stopping();
-}
-
-static void submit_push(struct numaperf__inbox *inbox, struct numaperf__task *first,
-                        struct numaperf__task *last, const struct numaperf__node *node)
-{
-    for (struct numaperf__task *task = first; task != NULL;
-         task = atomic_load_explicit(&task->next, memory_order_relaxed))
-        task->home = node->index;
-    numaperf__inbox_push_mpsc(inbox, first, last);
 }
 
 int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, numaperf_task_fn fn,
@@ -70,22 +66,18 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
         return 0;
     if (!submit_accepts(rt)) /* before the limit: who retries for room must learn of the stop */
         return submit_refuse_stopping();
-    if (!submit_has_room(rt, to->node, count))
-        return -EAGAIN;
-    struct numaperf__task *last = NULL;
-    struct numaperf__task *first = numaperf__task_chain(fn, args, count, to->on_cancel, &last);
-    if (first == NULL)
-        return numaperf__fail(-ENOMEM, ENOMEM, "spawn", "no memory for %zu tasks", count);
-
     struct numaperf__inbox *inbox = to->worker != NULL ? &to->worker->bound
                                     : to->stealable    ? &to->node->unbound
                                                        : &to->node->fixed;
-    numaperf__inbox_announce(inbox, count);
-    if (!submit_accepts(rt)) {
-        numaperf__task_free_chain(first);
-        return submit_retract(rt, inbox, count);
-    }
-    submit_push(inbox, first, last, to->node);
+    if (!submit_has_room(rt, to->node, inbox, count))
+        return -EAGAIN;
+    struct numaperf__ticket ticket;
+    if (numaperf__inbox_reserve(inbox, count, &ticket) < 0)
+        return numaperf__fail(-ENOMEM, ENOMEM, "spawn", "no memory for %zu tasks", count);
+    if (!submit_accepts(rt))
+        return submit_retract(rt, inbox, &ticket);
+    const struct numaperf__task like = {.fn = fn, .on_cancel = to->on_cancel};
+    numaperf__inbox_publish(inbox, &ticket, &like, args);
     if (to->worker != NULL)
         numaperf__wake_worker(to->worker);
     else
@@ -98,38 +90,30 @@ int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg
     if (!submit_accepts(rt))
         return submit_refuse_stopping();
     for (uint32_t i = 0; i < rt->node_count; i++) {
-        if (!submit_has_room(rt, &rt->nodes[i], 1))
+        if (!submit_has_room(rt, &rt->nodes[i], &rt->nodes[i].fixed, 1))
             return -EAGAIN;
     }
-    /* All tasks exist before the first is announced, so that it is all or none. */
-    struct numaperf__task *first = NULL;
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        struct numaperf__task *last = NULL;
-        struct numaperf__task *task = numaperf__task_chain(fn, &arg, 1, NULL, &last);
-        if (task == NULL) {
-            numaperf__task_free_chain(first);
-            return numaperf__fail(-ENOMEM, ENOMEM, "each_node", "no memory for %u tasks",
-                                  rt->node_count);
+    struct numaperf__ticket *tickets = calloc(rt->node_count, sizeof(*tickets));
+    uint32_t reserved = 0;
+    while (tickets != NULL && reserved < rt->node_count &&
+           numaperf__inbox_reserve(&rt->nodes[reserved].fixed, 1, &tickets[reserved]) == 0)
+        reserved++;
+    int rc = (int)rt->node_count;
+    if (reserved < rt->node_count)
+        rc = numaperf__fail(-ENOMEM, ENOMEM, "each_node", "no memory for %u tasks", rt->node_count);
+    else if (!submit_accepts(rt))
+        rc = NUMAPERF_E_STOPPING;
+    const struct numaperf__task like = {.fn = fn};
+    for (uint32_t i = 0; i < reserved; i++) {
+        if (rc < 0) {
+            (void)submit_retract(rt, &rt->nodes[i].fixed, &tickets[i]);
+            continue;
         }
-        atomic_store_explicit(&task->next, first, memory_order_relaxed);
-        first = task;
-    }
-    for (uint32_t i = 0; i < rt->node_count; i++)
-        numaperf__inbox_announce(&rt->nodes[i].fixed, 1);
-    if (!submit_accepts(rt)) {
-        numaperf__task_free_chain(first);
-        for (uint32_t i = 1; i < rt->node_count; i++)
-            numaperf__inbox_retract(&rt->nodes[i].fixed, 1);
-        return submit_retract(rt, &rt->nodes[0].fixed, 1);
-    }
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        struct numaperf__task *task = first;
-        first = atomic_load_explicit(&task->next, memory_order_relaxed);
-        atomic_store_explicit(&task->next, NULL, memory_order_relaxed);
-        submit_push(&rt->nodes[i].fixed, task, task, &rt->nodes[i]);
+        numaperf__inbox_publish(&rt->nodes[i].fixed, &tickets[i], &like, &arg);
         numaperf__wake_for_node(&rt->nodes[i], false);
     }
-    return (int)rt->node_count;
+    free(tickets);
+    return rc == NUMAPERF_E_STOPPING ? submit_refuse_stopping() : rc;
 }
 
 /* ---- home node ---- */

@@ -44,19 +44,18 @@ static void worker_finish(struct numaperf_worker *worker)
     atomic_store_explicit(&worker->finished, finished + 1, memory_order_release);
 }
 
-static void worker_run_task(struct numaperf_worker *worker, struct numaperf__task *task)
+static void worker_run_task(struct numaperf_worker *worker, const struct numaperf__task *task)
 {
-    if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
+    if (task->fn == NULL) {
+        /* A place that its submitter took back. */
+    } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
         numaperf__counter_add_owner(&worker->counters.cancelled, 1);
         numaperf__task_cancel(worker->rt, task);
     } else {
-        numaperf_task_fn fn = task->fn;
-        void *arg = task->arg;
         if (task->home != worker->node->index)
             numaperf__counter_add_owner(&worker->counters.ran_remote, 1);
-        numaperf__task_free(task);
         numaperf__loop_refresh_time(worker->loop);
-        fn(worker, arg);
+        task->fn(worker, task->arg);
         numaperf__counter_add_owner(&worker->counters.ran, 1);
     }
     worker_finish(worker);
@@ -84,17 +83,16 @@ static void worker_loop(struct numaperf_worker *worker)
         if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
             numaperf__worker_put_back(worker);
         uint32_t ran = 0;
-        struct numaperf__task *task = NULL;
-        while (ran < WORKER_TASK_BUDGET && (task = numaperf__worker_take_own(worker)) != NULL) {
-            worker_run_task(worker, task);
+        struct numaperf__task task;
+        while (ran < WORKER_TASK_BUDGET && numaperf__worker_take_own(worker, &task)) {
+            worker_run_task(worker, &task);
             ran++;
         }
         if (ran > 0)
             continue;
         numaperf__rt_close_if_drained(worker->rt);
-        task = numaperf__worker_idle(worker);
-        if (task != NULL)
-            worker_run_task(worker, task);
+        if (numaperf__worker_idle(worker, &task))
+            worker_run_task(worker, &task);
     }
 }
 

@@ -1,58 +1,95 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Any sequence of announce, push, retract and pop on one thread, with the token taken away now and
- * then, against an array that is a FIFO in the obvious way.
+ * Any sequence of pushes, pops and places that are taken back, on one thread and a ring of a few
+ * places, with the spill's mutex held now and then, against an array that is a FIFO in the obvious
+ * way. Places taken back in the ring are tasks without a function in the model, too.
  */
 #include "sched/inbox.h"
 
 #include "fuzz.h"
 
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define TASKS 256
+#define PLACES 8
+#define TASKS 4096
 
 struct model {
     struct numaperf__inbox inbox;
-    struct numaperf__task tasks[TASKS];
-    struct numaperf__task *fifo[TASKS];
-    struct numaperf__task *unused[TASKS];
+    struct numaperf__slot slots[PLACES];
+    void *fifo[TASKS]; /* NULL: one that was taken back */
     size_t first;
-    size_t count; /* in the FIFO */
-    size_t unused_count;
+    size_t count;
     uint64_t accepted;
-    bool token_held;
+    uintptr_t next; /* argument of the next task */
+    bool mutex_held;
 };
+
+static void run(numaperf_worker_t *worker, void *arg)
+{
+    (void)worker;
+    (void)arg;
+}
+
+static void model_append(struct model *model, void *arg)
+{
+    check(model->count < TASKS);
+    model->fifo[(model->first + model->count++) % TASKS] = arg;
+}
 
 static void model_push(struct model *model, size_t count)
 {
-    if (count == 0 || count > model->unused_count)
+    static const struct numaperf__task like = {.fn = run};
+    struct numaperf__ticket ticket;
+    void *args[64];
+    /* One that would spill needs the mutex. */
+    if (count == 0 || model->mutex_held || model->count + count > TASKS)
         return;
-    struct numaperf__task *chain[TASKS];
     for (size_t i = 0; i < count; i++) {
-        chain[i] = model->unused[--model->unused_count];
-        model->fifo[(model->first + model->count++) % TASKS] = chain[i];
+        args[i] = (void *)++model->next;
+        model_append(model, args[i]);
     }
-    for (size_t i = 0; i < count; i++)
-        atomic_store(&chain[i]->next, i + 1 < count ? chain[i + 1] : NULL);
-    numaperf__inbox_announce(&model->inbox, count);
-    numaperf__inbox_push_mpsc(&model->inbox, chain[0], chain[count - 1]);
+    check(numaperf__inbox_reserve(&model->inbox, count, &ticket) == 0);
+    numaperf__inbox_publish(&model->inbox, &ticket, &like, args);
     model->accepted += count;
+}
+
+static void model_take_back(struct model *model, size_t count)
+{
+    struct numaperf__ticket ticket;
+    if (count == 0 || model->count + count > TASKS)
+        return;
+    check(numaperf__inbox_reserve(&model->inbox, count, &ticket) == 0);
+    check(numaperf__inbox_depth(&model->inbox) == model->count + count);
+    if (ticket.spill == NULL) {
+        for (size_t i = 0; i < count; i++)
+            model_append(model, NULL);
+        model->accepted += count;
+    }
+    numaperf__inbox_retract(&model->inbox, &ticket);
 }
 
 static void model_pop(struct model *model)
 {
-    struct numaperf__task *task = numaperf__inbox_pop(&model->inbox);
-    if (model->token_held || model->count == 0) {
-        check(task == NULL);
+    struct numaperf__task task;
+    bool is_spilled = atomic_load(&model->inbox.spilled) == model->count;
+    bool taken = numaperf__inbox_pop(&model->inbox, &task);
+    /* One thread: a task is out of reach only where the mutex is in the way. */
+    check(taken == (model->count > 0 && !(model->mutex_held && is_spilled)));
+    if (!taken)
         return;
-    }
-    check(task == model->fifo[model->first]); /* one thread: nothing is ever not linked yet */
+    void *arg = model->fifo[model->first];
     model->first = (model->first + 1) % TASKS;
     model->count--;
-    model->unused[model->unused_count++] = task;
-    memset(task, 0x5a, sizeof(*task)); /* who popped it may do with it what it likes */
+    check(arg == NULL ? task.fn == NULL : task.fn == run && task.arg == arg);
+}
+
+static void model_hold(struct model *model)
+{
+    if (model->mutex_held)
+        check(pthread_mutex_unlock(&model->inbox.mutex) == 0);
+    else
+        check(pthread_mutex_lock(&model->inbox.mutex) == 0);
+    model->mutex_held = !model->mutex_held;
 }
 
 static void model_step(struct model *model, uint8_t op)
@@ -62,16 +99,14 @@ static void model_step(struct model *model, uint8_t op)
         model_push(model, op >> 2);
         break;
     case 1:
-        model_pop(model);
+        for (int i = 0; i <= op >> 2; i++)
+            model_pop(model);
         break;
     case 2:
-        numaperf__inbox_announce(&model->inbox, op >> 2);
-        check(numaperf__inbox_depth(&model->inbox) == model->count + (op >> 2));
-        numaperf__inbox_retract(&model->inbox, op >> 2);
+        model_take_back(model, op >> 4);
         break;
     default:
-        model->token_held = !model->token_held;
-        atomic_store(&model->inbox.token, model->token_held);
+        model_hold(model);
         break;
     }
     check(numaperf__inbox_depth(&model->inbox) == model->count);
@@ -83,16 +118,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct model model;
     memset(&model, 0, sizeof(model));
-    numaperf__inbox_init(&model.inbox);
-    for (size_t i = 0; i < TASKS; i++)
-        model.unused[model.unused_count++] = &model.tasks[i];
+    numaperf__inbox_init(&model.inbox, model.slots, PLACES, 0);
     for (size_t i = 0; i < size; i++)
         model_step(&model, data[i]);
-    if (model.token_held)
-        model_step(&model, 3);
+    if (model.mutex_held)
+        model_hold(&model);
     while (model.count > 0)
         model_pop(&model);
-    check(numaperf__inbox_pop(&model.inbox) == NULL);
+    struct numaperf__task task;
+    check(!numaperf__inbox_pop(&model.inbox, &task));
     numaperf__inbox_fini(&model.inbox);
     return 0;
 }

@@ -403,30 +403,56 @@ static void start_without_descriptors_leaves_nothing_behind(void **state)
     }
 }
 
+/* More tasks than a ring has places: these wait in ordinary memory. */
+#define MANY_TASKS 10000
+
+static atomic_bool gate_open;
+
+static void gate_task(numaperf_worker_t *worker, void *arg)
+{
+    (void)worker;
+    atomic_int *waiting = arg;
+    atomic_fetch_add(waiting, 1);
+    while (!atomic_load(&gate_open))
+        test_sleep_ms(1);
+}
+
 static void spawns_without_memory_are_refused_whole(void **state)
 {
     (void)state;
+    static atomic_int ran;
+    static void *args[MANY_TASKS];
+    atomic_int waiting = 0;
     struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
     box.config.workers_per_node = 1;
+    atomic_store(&gate_open, false);
     assert_int_equal(runtime_box_open(&box, "numa:3 pu:1"), 0);
-    atomic_int ran = 0;
-    void *args[5] = {&ran, &ran, &ran, &ran, &ran};
-    for (int call = 1; call <= 5; call++) {
-        arm(MALLOC, call);
-        assert_int_equal(numaperf_rt_spawn_batch(box.rt, NULL, runtime_count_task, args, 5),
-                         -ENOMEM);
-        assert_int_equal(numaperf_last_error()->code, -ENOMEM);
-        if (call <= 3) {
-            arm(MALLOC, call);
-            assert_int_equal(numaperf_rt_each_node(box.rt, runtime_count_task, &ran), -ENOMEM);
-        }
-    }
+    assert_int_equal(numaperf_rt_each_node(box.rt, gate_task, &waiting), 3);
+    assert_true(runtime_reaches(&waiting, 3));
+    for (int i = 0; i < MANY_TASKS; i++)
+        args[i] = &ran;
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_NODE | NUMAPERF_SPAWN_NEVER_STEAL;
+    options.node = 2;
+
     arm(MALLOC, 1);
-    assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_count_task, &ran), -ENOMEM);
+    assert_int_equal(
+        numaperf_rt_spawn_batch(box.rt, &options, runtime_count_task, args, MANY_TASKS), -ENOMEM);
+    assert_int_equal(numaperf_last_error()->code, -ENOMEM);
     arm(NOWHERE, 0);
-    assert_int_equal(numaperf_rt_spawn_batch(box.rt, NULL, runtime_count_task, args, 5), 0);
+    assert_int_equal(
+        numaperf_rt_spawn_batch(box.rt, &options, runtime_count_task, args, MANY_TASKS), 0);
+    /* All or none: the other two nodes have room. */
+    arm(MALLOC, 1);
+    assert_int_equal(numaperf_rt_each_node(box.rt, runtime_count_task, &ran), -ENOMEM);
+    arm(CALLOC, 1);
+    assert_int_equal(numaperf_rt_each_node(box.rt, runtime_count_task, &ran), -ENOMEM);
+    arm(MALLOC, 1);
+    assert_int_equal(numaperf_rt_spawn_with(box.rt, &options, runtime_count_task, &ran), -ENOMEM);
+    arm(NOWHERE, 0);
+    atomic_store(&gate_open, true);
     assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
-    assert_int_equal(atomic_load(&ran), 5);
+    assert_int_equal(atomic_load(&ran), MANY_TASKS);
     runtime_box_close(&box);
 }
 

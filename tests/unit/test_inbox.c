@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The inbox on one thread: every state that a push or a pop can leave it in. */
+/* The inbox on one thread: ring and spill, in every state that a push or a pop can leave them. */
 #include "sched/inbox.h"
 
 #include <setjmp.h>
@@ -10,139 +10,217 @@
 
 #include <cmocka.h>
 
-#define TASKS 64
+#define PLACES 8
+#define HOME 3
 
-struct box {
-    struct numaperf__inbox inbox;
-    struct numaperf__task tasks[TASKS];
-};
-
-static struct box box;
+static struct numaperf__inbox inbox;
+static struct numaperf__slot slots[PLACES];
+static char args[1024]; /* a task's arg is the address of its number */
 
 static int box_init(void **state)
 {
-    memset(&box, 0, sizeof(box));
-    numaperf__inbox_init(&box.inbox);
-    *state = &box;
+    *state = &inbox;
+    memset(slots, 0, sizeof(slots));
+    numaperf__inbox_init(&inbox, slots, PLACES, HOME);
     return 0;
 }
 
 static int box_fini(void **state)
 {
     (void)state;
-    numaperf__inbox_fini(&box.inbox); /* asserts that it is empty */
+    numaperf__inbox_fini(&inbox); /* asserts that it is empty */
     return 0;
 }
 
-/* Tasks `from` up to, not including, `to` as one chain. */
+static void run(numaperf_worker_t *worker, void *arg)
+{
+    (void)worker;
+    (void)arg;
+}
+
+static void cancel(numaperf_task_fn fn, void *arg, void *data)
+{
+    (void)fn;
+    (void)arg;
+    (void)data;
+}
+
+static const struct numaperf__task like = {.fn = run, .on_cancel = cancel};
+
+static void publish(const struct numaperf__ticket *ticket, int from)
+{
+    void *list[sizeof(args)];
+    for (size_t i = 0; i < ticket->count; i++)
+        list[i] = &args[(size_t)from + i];
+    numaperf__inbox_publish(&inbox, ticket, &like, list);
+}
+
+/* Tasks `from` up to, not including, `to` in one submission. */
 static void push(int from, int to)
 {
-    for (int i = from; i < to; i++)
-        atomic_store(&box.tasks[i].next, i + 1 < to ? &box.tasks[i + 1] : NULL);
-    numaperf__inbox_announce(&box.inbox, (uint64_t)(to - from));
-    numaperf__inbox_push_mpsc(&box.inbox, &box.tasks[from], &box.tasks[to - 1]);
+    struct numaperf__ticket ticket;
+    assert_int_equal(numaperf__inbox_reserve(&inbox, (size_t)(to - from), &ticket), 0);
+    publish(&ticket, from);
 }
 
 static void assert_pops(int from, int to)
 {
-    for (int i = from; i < to; i++)
-        assert_ptr_equal(numaperf__inbox_pop(&box.inbox), &box.tasks[i]);
+    struct numaperf__task task;
+    for (int i = from; i < to; i++) {
+        assert_true(numaperf__inbox_pop(&inbox, &task));
+        assert_ptr_equal(task.fn, run);
+        assert_ptr_equal(task.on_cancel, cancel);
+        assert_int_equal(task.home, HOME);
+        assert_int_equal((char *)task.arg - args, i);
+    }
+}
+
+static void assert_empty(void)
+{
+    struct numaperf__task task;
+    assert_false(numaperf__inbox_pop(&inbox, &task));
 }
 
 static void empty_inbox_has_nothing(void **state)
 {
     (void)state;
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    assert_false(numaperf__inbox_has_work(&box.inbox));
-    assert_int_equal(numaperf__inbox_depth(&box.inbox), 0);
-    assert_int_equal(numaperf__inbox_accepted(&box.inbox), 0);
+    assert_empty();
+    assert_false(numaperf__inbox_has_work(&inbox));
+    assert_int_equal(numaperf__inbox_depth(&inbox), 0);
+    assert_int_equal(numaperf__inbox_accepted(&inbox), 0);
     push(0, 1);
     assert_pops(0, 1);
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    assert_false(numaperf__inbox_has_work(&box.inbox));
+    assert_empty();
+    assert_false(numaperf__inbox_has_work(&inbox));
 }
 
-static void tasks_come_out_in_the_order_they_went_in(void **state)
+static void tasks_come_out_in_the_order_they_went_in_round_and_round(void **state)
 {
     (void)state;
-    for (int i = 0; i < TASKS; i++)
-        push(i, i + 1);
-    assert_int_equal(numaperf__inbox_depth(&box.inbox), TASKS);
-    assert_pops(0, TASKS);
-    assert_int_equal(numaperf__inbox_accepted(&box.inbox), TASKS);
-}
-
-static void chains_and_single_tasks_mix(void **state)
-{
-    (void)state;
-    push(0, 5);
-    push(5, 6);
-    assert_pops(0, 3);
-    push(6, 20);
-    assert_pops(3, 20);
-    /* The last task leaves behind the stub: again and again. */
-    for (int i = 20; i < TASKS; i++) {
-        push(i, i + 1);
-        assert_pops(i, i + 1);
-        assert_null(numaperf__inbox_pop(&box.inbox));
+    for (int i = 0; i < 100; i += PLACES - 1) {
+        for (int k = 0; k < PLACES - 1; k++)
+            push(i + k, i + k + 1);
+        assert_int_equal(numaperf__inbox_depth(&inbox), PLACES - 1);
+        assert_pops(i, i + PLACES - 1);
+        assert_empty();
     }
+}
+
+static void a_full_ring_spills_and_keeps_the_order(void **state)
+{
+    (void)state;
+    push(0, 3);
+    push(3, 3 + PLACES); /* does not fit whole: waits whole */
+    assert_false(numaperf__inbox_has_place(&inbox, 1));
+    push(3 + PLACES, 4 + PLACES); /* would fit, but must not pass them */
+    assert_int_equal(numaperf__inbox_depth(&inbox), 4 + PLACES);
+    assert_int_equal(numaperf__inbox_accepted(&inbox), 4 + PLACES);
+    assert_pops(0, 4);
+    push(4 + PLACES, 5 + PLACES);
+    assert_pops(4, 5 + PLACES);
+    assert_empty();
+    assert_int_equal(numaperf__inbox_accepted(&inbox), 5 + PLACES);
+    assert_true(numaperf__inbox_has_place(&inbox, 1)); /* the ring is in use again */
+    push(100, 101);
+    assert_pops(100, 101);
+}
+
+static void a_submission_larger_than_the_ring_goes_through(void **state)
+{
+    (void)state;
+    push(0, 1000);
+    assert_int_equal(numaperf__inbox_depth(&inbox), 1000);
+    assert_pops(0, 999);
+    push(1000, 1001);
+    assert_pops(999, 1001);
+    assert_empty();
+    assert_false(numaperf__inbox_has_work(&inbox));
 }
 
 static void announced_task_counts_as_work_before_it_is_there(void **state)
 {
     (void)state;
-    numaperf__inbox_announce(&box.inbox, 1);
-    assert_true(numaperf__inbox_has_work(&box.inbox));
-    assert_int_equal(numaperf__inbox_depth(&box.inbox), 1);
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    assert_true(numaperf__inbox_has_work(&box.inbox));
-    numaperf__inbox_retract(&box.inbox, 1);
-    assert_false(numaperf__inbox_has_work(&box.inbox));
-    assert_int_equal(numaperf__inbox_depth(&box.inbox), 0);
-    assert_int_equal(numaperf__inbox_accepted(&box.inbox), 0);
+    for (int spilled = 0; spilled < 2; spilled++) {
+        struct numaperf__ticket ticket;
+        uint64_t accepted = numaperf__inbox_accepted(&inbox);
+        size_t count = spilled ? PLACES + 1 : 2;
+        assert_int_equal(numaperf__inbox_reserve(&inbox, count, &ticket), 0);
+        assert_true(numaperf__inbox_has_work(&inbox));
+        assert_int_equal(numaperf__inbox_depth(&inbox), count);
+        assert_int_equal(numaperf__inbox_accepted(&inbox), accepted + count);
+        assert_empty();
+        assert_true(numaperf__inbox_has_work(&inbox));
+        publish(&ticket, 0);
+        assert_pops(0, (int)count);
+        assert_false(numaperf__inbox_has_work(&inbox));
+    }
 }
 
-/* A pusher stopped between its two steps: pops must wait for the link, and lose nothing. */
-static void cut_chain_hides_later_tasks_until_it_is_linked(void **state)
+/* A pusher stopped between its two steps: pops wait for it, and lose nothing. */
+static void a_place_not_filled_hides_later_tasks(void **state)
 {
     (void)state;
+    struct numaperf__ticket ticket;
     push(0, 2);
-    numaperf__inbox_announce(&box.inbox, 1);
-    struct numaperf__task *previous = atomic_exchange(&box.inbox.head, &box.tasks[2]);
-    assert_ptr_equal(previous, &box.tasks[1]);
-    push(3, 4); /* behind the one that is not linked */
-
-    assert_pops(0, 1);
-    assert_null(numaperf__inbox_pop(&box.inbox)); /* task 1 is the last that is linked */
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    assert_true(numaperf__inbox_has_work(&box.inbox));
-    atomic_store(&previous->next, &box.tasks[2]);
-    assert_pops(1, 4);
-    assert_null(numaperf__inbox_pop(&box.inbox));
+    assert_int_equal(numaperf__inbox_reserve(&inbox, 1, &ticket), 0);
+    push(3, 4);
+    assert_pops(0, 2);
+    assert_empty();
+    assert_true(numaperf__inbox_has_work(&inbox));
+    publish(&ticket, 2);
+    assert_pops(2, 4);
+    assert_empty();
 }
 
-/* The same in an empty inbox: the stub is what is not linked. */
-static void cut_behind_the_stub_is_waited_for(void **state)
+/* The same one lap on: what the slot held before must not come out again. */
+static void a_place_of_the_lap_before_is_not_taken_for_a_task(void **state)
 {
     (void)state;
-    numaperf__inbox_announce(&box.inbox, 1);
-    struct numaperf__task *previous = atomic_exchange(&box.inbox.head, &box.tasks[0]);
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    atomic_store(&previous->next, &box.tasks[0]);
-    assert_pops(0, 1);
-}
-
-static void held_token_keeps_others_out(void **state)
-{
-    (void)state;
+    struct numaperf__ticket ticket;
+    push(0, PLACES - 1);
+    assert_pops(0, PLACES - 1);
     push(0, 1);
-    atomic_store(&box.inbox.token, true);
-    assert_null(numaperf__inbox_pop(&box.inbox));
-    assert_true(atomic_load(&box.inbox.token)); /* still the holder's */
-    assert_true(numaperf__inbox_has_work(&box.inbox));
-    atomic_store(&box.inbox.token, false);
     assert_pops(0, 1);
-    assert_false(atomic_load(&box.inbox.token));
+    assert_int_equal(numaperf__inbox_reserve(&inbox, 2, &ticket), 0);
+    assert_empty();
+    publish(&ticket, 10);
+    assert_pops(10, 12);
+    assert_empty();
+}
+
+static void what_is_taken_back_is_only_counted(void **state)
+{
+    (void)state;
+    struct numaperf__ticket ring;
+    struct numaperf__ticket spill;
+    struct numaperf__task task;
+    push(0, 1);
+    assert_int_equal(numaperf__inbox_reserve(&inbox, 2, &ring), 0);
+    push(1, 2);
+    assert_int_equal(numaperf__inbox_reserve(&inbox, PLACES, &spill), 0);
+    numaperf__inbox_retract(&inbox, &spill);
+    numaperf__inbox_retract(&inbox, &ring);
+    assert_pops(0, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_true(numaperf__inbox_pop(&inbox, &task));
+        assert_null(task.fn);
+    }
+    assert_pops(1, 2);
+    assert_empty();
+    assert_int_equal(numaperf__inbox_accepted(&inbox), 4);
+    assert_int_equal(numaperf__inbox_reserve(&inbox, 1, &ring), 0);
+    numaperf__inbox_retract(&inbox, &ring); /* left to fini */
+}
+
+static void held_mutex_keeps_the_spill_for_later(void **state)
+{
+    (void)state;
+    push(0, PLACES + 1);
+    assert_int_equal(pthread_mutex_lock(&inbox.mutex), 0);
+    assert_empty();
+    assert_true(numaperf__inbox_has_work(&inbox));
+    assert_int_equal(pthread_mutex_unlock(&inbox.mutex), 0);
+    assert_pops(0, PLACES + 1);
 }
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, box_init, box_fini)
@@ -151,12 +229,14 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(empty_inbox_has_nothing),
-        CASE(tasks_come_out_in_the_order_they_went_in),
-        CASE(chains_and_single_tasks_mix),
+        CASE(tasks_come_out_in_the_order_they_went_in_round_and_round),
+        CASE(a_full_ring_spills_and_keeps_the_order),
+        CASE(a_submission_larger_than_the_ring_goes_through),
         CASE(announced_task_counts_as_work_before_it_is_there),
-        CASE(cut_chain_hides_later_tasks_until_it_is_linked),
-        CASE(cut_behind_the_stub_is_waited_for),
-        CASE(held_token_keeps_others_out),
+        CASE(a_place_not_filled_hides_later_tasks),
+        CASE(a_place_of_the_lap_before_is_not_taken_for_a_task),
+        CASE(what_is_taken_back_is_only_counted),
+        CASE(held_mutex_keeps_the_spill_for_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
