@@ -16,7 +16,10 @@
 
 #include "support/clock.h"
 #include "support/drift_scene.h"
+#include "support/runtimes.h"
 #include "support/sandbox.h"
+
+#include <numaperf/error.h>
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -209,6 +212,7 @@ void a_process_moved_to_a_smaller_cgroup_and_back_is_repaired(void **state)
 static void scene_stop(const void *arg)
 {
     struct drift_scene *scene = drift_open(arg);
+    atomic_int ran = 0;
     char fewer[128];
     drift_list_without(scene->cgroup.all_cpus, drift_last(scene)->cpu, fewer, sizeof(fewer));
     atomic_store(&scene->may_stop, true);
@@ -219,6 +223,8 @@ static void scene_stop(const void *arg)
         test_sleep_ms(1);
     }
     CHECK(scene->reports[0].violation.outcome == NUMAPERF_OUTCOME_STOPPING);
+    CHECK(numaperf_rt_spawn(scene->rt, NUMAPERF_NODE_ANY, runtime_count_task, &ran) ==
+          NUMAPERF_E_STOPPING);
     CHECK(numaperf_rt_stop(scene->rt, test_limit_ns(10)) == 0);
     drift_close(scene);
 }
