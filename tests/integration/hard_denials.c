@@ -308,8 +308,7 @@ static void first_look_of_the_auditor_denied_is_refused(void **state)
                     .value = 0}},
          .backend = NUMAPERF_IO_EPOLL,
          .operation = "audit",
-         .word = "Operation not permitted",
-         .names_no_node = true},
+         .word = "cannot be read again: Operation not permitted"},
     };
     CHECK_DENIALS(denials);
 }

@@ -240,23 +240,25 @@ static void scene_group_limit(const void *arg)
     check_group_limit(group, group->top); /* of the group above, which is not this process's own */
 }
 
-/* However narrow the limit: a start, or an error; what dies here dies of the kernel's killer. */
+/*
+ * However narrow the limit: a start, or an error; what dies here dies of the kernel's killer. All
+ * workers there can be, since they populate at once.
+ */
 static void scene_any_group_limit(const void *arg)
 {
     const struct memory_group *group = arg;
-    struct refusal_machine machine;
-    refusal_warm_up();
-    refusal_machine_open(&machine);
     numaperf_rt_config_t config = refusal_hard_config();
-    config.nodes = numaperf_nodemask_single(refusal_last_node(&machine));
-    config.workers_per_node = 1;
+    numaperf_rt_t *rt = NULL;
+    refusal_warm_up();
     CHECK(text_write(group->leaf, "cgroup.procs", "0"));
-    refusal_hard_start(&config);
+    CHECK(numaperf_rt_start(&config, &rt) == 0);
+    uint64_t most = (5 * numaperf_rt_worker_count(rt, NUMAPERF_NODE_ANY) + 3) * MIB;
+    numaperf_rt_destroy(rt);
     int started = 0;
     int refused = 0;
-    uint64_t step = test_is_guest() ? 512 * KIB : 128 * KIB;
-    for (uint64_t more = 256 * KIB; more <= 8 * MIB; more += step) {
-        numaperf_rt_t *rt = NULL;
+    uint64_t step = test_is_guest() ? most / 16 : 128 * KIB;
+    for (uint64_t more = step; more <= most; more += step) {
+        rt = NULL;
         memory_group_limit(group, group->leaf, more);
         int rc = numaperf_rt_start(&config, &rt);
         CHECK(rc == 0 ||
@@ -269,7 +271,6 @@ static void scene_any_group_limit(const void *arg)
     printf("%d limits with a start, %d with an error\n", started, refused);
     CHECK(started > 0 && refused > 0);
     refusal_soft_start(config);
-    refusal_machine_close(&machine);
 }
 
 static void in_a_memory_group(void (*scene)(const void *arg))
