@@ -238,7 +238,8 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
 /* The rings of a node's inboxes, in memory on the node: whose workers read them. */
 static int layout_inboxes(numaperf_rt_t *rt, struct numaperf__node *node)
 {
-    uint64_t places = 2 * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
+    uint64_t places =
+        UINT64_C(2) * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
     node->limit_is_tight = places > rt->config.task_limit_per_node;
     numaperf_region_config_t config = NUMAPERF_REGION_CONFIG_INIT;
     config.length = places * sizeof(struct numaperf__slot);
