@@ -255,6 +255,7 @@ static int start_variant(const struct variant *variant, struct runtime_box *box)
     box->config.io_backend = variant->backend;
     box->config.on_worker_start = count_start;
     box->config.on_worker_stop = count_stop;
+    box->config.audit_interval_ms = 60000; /* in soft mode, too: its start may fail as well */
     atomic_store(&worker_starts, 0);
     atomic_store(&worker_stops, 0);
     return runtime_box_open(box, variant->machine);
