@@ -25,6 +25,13 @@
 #define TASK_RAN 1u
 #define TASK_CANCELLED 16u
 
+/* Between two looks of the test, and two turns of the client: an emulated machine has other work.
+ */
+static void pause_shortly(void)
+{
+    test_sleep_ms(test_is_guest() ? 10 : 1);
+}
+
 /* ---- server ---- */
 
 static void server_read(uv_stream_t *peer, ssize_t length, const uv_buf_t *buffer)
@@ -144,7 +151,7 @@ static void *user_main(void *arg)
     for (uint64_t turn = 1; is_served && !atomic_load(&scene->user_ends); turn++) {
         for (uint32_t i = 0; is_served && i < scene->worker_count; i++)
             is_served = plot_ask(&scene->plots[i], turn) && scene_spawn(scene, i);
-        test_sleep_ms(2);
+        pause_shortly();
     }
     CHECK(is_served || atomic_load(&scene->may_stop));
     return NULL;
@@ -199,7 +206,7 @@ static void plot_settle(struct drift_scene *scene, uint32_t index)
     uint64_t limit_ns = test_now_ns() + test_limit_ns(10);
     while (atomic_load(&plot->port) == 0) {
         CHECK(test_now_ns() < limit_ns);
-        test_sleep_ms(1);
+        pause_shortly();
     }
     plot_connect(plot);
 }
@@ -367,7 +374,7 @@ const numaperf_violation_t *drift_await(struct drift_scene *scene, uint32_t kind
             print_reports(scene);
         }
         CHECK(!is_late);
-        test_sleep_ms(1);
+        pause_shortly();
     }
 }
 
@@ -512,7 +519,7 @@ void drift_await_home(const struct drift_scene *scene)
                 print_reports(scene);
             }
             CHECK(!is_late);
-            test_sleep_ms(1);
+            pause_shortly();
         }
     }
 }
@@ -524,7 +531,7 @@ void drift_answers(const struct drift_scene *scene)
         unsigned before = atomic_load(&scene->plots[i].answers);
         while (atomic_load(&scene->plots[i].answers) - before < 3) {
             CHECK(test_now_ns() < limit_ns);
-            test_sleep_ms(1);
+            pause_shortly();
         }
     }
 }
