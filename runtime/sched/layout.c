@@ -235,14 +235,22 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
     return rc < 0 ? rc : layout_victims(rt);
 }
 
+static uint64_t layout_places(const struct numaperf__node *node)
+{
+    return UINT64_C(2) * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
+}
+
+uint64_t numaperf__layout_inbox_bytes(const struct numaperf__node *node)
+{
+    return layout_places(node) * sizeof(struct numaperf__slot);
+}
+
 /* The rings of a node's inboxes, in memory on the node: whose workers read them. */
 static int layout_inboxes(numaperf_rt_t *rt, struct numaperf__node *node)
 {
-    uint64_t places =
-        UINT64_C(2) * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
-    node->limit_is_tight = places > rt->config.task_limit_per_node;
+    node->limit_is_tight = layout_places(node) > rt->config.task_limit_per_node;
     numaperf_region_config_t config = NUMAPERF_REGION_CONFIG_INIT;
-    config.length = places * sizeof(struct numaperf__slot);
+    config.length = numaperf__layout_inbox_bytes(node);
     config.policy = NUMAPERF_MEM_BIND;
     config.mode = rt->config.mode;
     config.prefault = NUMAPERF_PREFAULT_TOUCH;

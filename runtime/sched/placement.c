@@ -58,6 +58,8 @@ int numaperf__workers_check_room(const numaperf_rt_t *rt)
         each += rt->config.arena_bytes < PLACEMENT_CHUNK_BYTES ? rt->config.arena_bytes
                                                                : PLACEMENT_CHUNK_BYTES;
     uint64_t need = each * rt->worker_count + NUMAPERF__HEADROOM_CGROUP_RESERVE;
+    for (uint32_t i = 0; i < rt->node_count; i++)
+        need += numaperf__layout_inbox_bytes(&rt->nodes[i]);
     uint64_t room = numaperf__headroom_cgroup(file, sizeof(file));
     if (room >= need)
         return 0;

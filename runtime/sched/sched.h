@@ -192,6 +192,8 @@ void numaperf__rt_cancel_queued(numaperf_rt_t *rt);
 int numaperf__layout_create(numaperf_rt_t *rt);
 /* Memory for the tasks, on their nodes; after all that hard mode refuses without any. */
 int numaperf__layout_inboxes(numaperf_rt_t *rt);
+/* How much that is for one node. */
+uint64_t numaperf__layout_inbox_bytes(const struct numaperf__node *node);
 void numaperf__layout_destroy(numaperf_rt_t *rt);
 
 /* ---- worker.c ---- */
