@@ -59,8 +59,8 @@ enum {
     NUMAPERF_VIOLATION_AFFINITY = 1,  /* a worker's affinity is not the one that was set, or it ran
                                          on another PU */
     NUMAPERF_VIOLATION_MEMPOLICY = 2, /* a worker's memory policy */
-    NUMAPERF_VIOLATION_PAGES = 3,     /* pages of a worker's arena, stack or ring left the node, or
-                                         their policy is another */
+    NUMAPERF_VIOLATION_PAGES = 3,     /* pages of a worker's arena, stack or ring, or of its node's
+                                         queues, left it, or have another policy */
     NUMAPERF_VIOLATION_BALANCING = 4, /* kernel.numa_balancing was switched on */
     NUMAPERF_VIOLATION_IOWQ = 5,      /* an io-wq thread of a worker's ring may leave the node */
     NUMAPERF_VIOLATION_CPUSET = 6,    /* the cpuset lost a worker's PU or its node's memory */

@@ -140,8 +140,7 @@ static void attest_put_level(struct numaperf__attest *attest, json_t *object, co
 
 static json_t *attest_pages(enum numaperf__part part, uint64_t pages)
 {
-    bool has_pages =
-        part == NUMAPERF__PART_STACK || part == NUMAPERF__PART_ARENA || part == NUMAPERF__PART_RING;
+    bool has_pages = part >= NUMAPERF__PART_STACK && part <= NUMAPERF__PART_RING;
     return has_pages ? numaperf__json_number(pages) : json_null();
 }
 

@@ -225,7 +225,7 @@ static void drift_look_pages(struct numaperf__auditor *auditor,
                              struct numaperf__finding *io_finding)
 {
     static const enum numaperf__part parts[] = {NUMAPERF__PART_ARENA, NUMAPERF__PART_STACK,
-                                                NUMAPERF__PART_RING};
+                                                NUMAPERF__PART_QUEUES, NUMAPERF__PART_RING};
     bool was_open = *numaperf__auditor_episode(auditor, NUMAPERF_VIOLATION_PAGES,
                                                (int32_t)worker->index) == NUMAPERF__EPISODE_OPEN;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)

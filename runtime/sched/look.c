@@ -209,6 +209,22 @@ static void look_at_stack(const struct numaperf_worker *worker,
         look_pages_settle(worker, &counts, out);
 }
 
+static void look_at_queues(const struct numaperf_worker *worker,
+                           const struct numaperf__audit_sample *sample, struct numaperf__look *out)
+{
+    struct numaperf__audit_range range;
+    struct numaperf__audit_counts counts;
+    if (!numaperf__worker_queue_range(worker, &range)) {
+        look_settle(out, NUMAPERF__LOOK_NO_PART);
+        return;
+    }
+    int rc = look_ranges(&range, 1, worker->node->id, sample, &counts);
+    if (rc < 0)
+        look_unreadable(out, rc);
+    else
+        look_pages_settle(worker, &counts, out);
+}
+
 static void look_at_ring(const struct numaperf_worker *worker,
                          const struct numaperf__audit_sample *sample, struct numaperf__look *out)
 {
@@ -313,7 +329,7 @@ static void look_at_iowq_alone(const struct numaperf_worker *worker, struct numa
 
 /* ---- parts ---- */
 
-/* What a part gets of a worker's sample: a stack is small, and a ring smaller. */
+/* What a part gets of a worker's sample: all but the arena are small. */
 static const struct numaperf__audit_sample *look_share(enum numaperf__part part,
                                                        const struct numaperf__audit_sample *sample,
                                                        struct numaperf__audit_sample *out)
@@ -322,7 +338,7 @@ static const struct numaperf__audit_sample *look_share(enum numaperf__part part,
         return NULL;
     uint64_t small = sample->pages_max / 8; /* of everything: everything still */
     *out = *sample;
-    out->pages_max = part == NUMAPERF__PART_ARENA ? sample->pages_max - 2 * small : small;
+    out->pages_max = part == NUMAPERF__PART_ARENA ? sample->pages_max - 3 * small : small;
     if (out->pages_max == 0)
         out->pages_max = 1;
     return out;
@@ -344,6 +360,8 @@ void numaperf__look_at_some(const struct numaperf_worker *worker, enum numaperf_
         look_at_stack(worker, share, out);
     else if (part == NUMAPERF__PART_ARENA)
         look_at_arena(worker, share, out);
+    else if (part == NUMAPERF__PART_QUEUES)
+        look_at_queues(worker, share, out);
     else if (part == NUMAPERF__PART_RING)
         look_at_ring(worker, share, out);
     else
@@ -360,8 +378,8 @@ void numaperf__look_at(const struct numaperf_worker *worker, enum numaperf__part
 
 const char *numaperf__part_name(enum numaperf__part part)
 {
-    static const char *const names[NUMAPERF__PART_COUNT] = {"affinity", "memory policy", "stack",
-                                                            "arena",    "ring",          "io-wq"};
+    static const char *const names[NUMAPERF__PART_COUNT] = {
+        "affinity", "memory policy", "stack", "arena", "queues", "ring", "io-wq"};
     NUMAPERF_ASSERT(part < NUMAPERF__PART_COUNT);
     return names[part];
 }

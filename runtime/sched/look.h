@@ -16,6 +16,7 @@ enum numaperf__part {
     NUMAPERF__PART_MEMPOLICY,    /* the thread's */
     NUMAPERF__PART_STACK,        /* pages */
     NUMAPERF__PART_ARENA,        /* pages */
+    NUMAPERF__PART_QUEUES,       /* pages of its node's; the first worker of a node has them */
     NUMAPERF__PART_RING,         /* pages */
     NUMAPERF__PART_IOWQ,         /* affinity of the io-wq threads of its ring */
     NUMAPERF__PART_COUNT

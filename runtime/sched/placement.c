@@ -305,6 +305,19 @@ void numaperf__worker_stack_range(const struct numaperf_worker *worker,
     out->is_bound = numaperf_is_strict(numaperf_region_enforcement(worker->stack));
 }
 
+bool numaperf__worker_queue_range(const struct numaperf_worker *worker,
+                                  struct numaperf__audit_range *out)
+{
+    const numaperf_region_t *places = worker->node->places;
+    if (worker->index != worker->node->first_worker)
+        return false;
+    out->range.base = numaperf_region_data(places);
+    out->range.length = numaperf_region_length(places);
+    out->range.page_bytes = numaperf_region_page_size(places);
+    out->is_bound = numaperf_is_strict(numaperf_region_enforcement(places));
+    return true;
+}
+
 size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
                                     struct numaperf__audit_range out[2])
 {

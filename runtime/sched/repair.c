@@ -141,13 +141,18 @@ static int repair_ring_pages(struct numaperf__auditor *auditor,
 /* What is elsewhere alone: a mapping that is in order is left alone. */
 static int repair_pages(struct numaperf__auditor *auditor, const struct numaperf_worker *worker)
 {
-    struct numaperf__audit_range stack;
+    struct numaperf__audit_range range;
     struct numaperf__look look;
     int rc = 0;
     numaperf__look_at(worker, NUMAPERF__PART_STACK, &look);
     if (look.verdict == NUMAPERF__LOOK_DRIFTED) {
-        numaperf__worker_stack_range(worker, &stack);
-        rc = numaperf__audit_put_back(&stack, worker->node->id);
+        numaperf__worker_stack_range(worker, &range);
+        rc = numaperf__audit_put_back(&range, worker->node->id);
+    }
+    numaperf__look_at(worker, NUMAPERF__PART_QUEUES, &look);
+    if (look.verdict == NUMAPERF__LOOK_DRIFTED && numaperf__worker_queue_range(worker, &range)) {
+        int one = numaperf__audit_put_back(&range, worker->node->id);
+        rc = rc == 0 ? one : rc;
     }
     int one = numaperf__arena_put_back(worker->arena, &auditor->stopping);
     rc = rc == 0 ? one : rc;

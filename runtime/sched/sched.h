@@ -252,6 +252,9 @@ int numaperf__worker_stack_create(struct numaperf_worker *worker);
    worker's thread exists. */
 void numaperf__worker_stack_range(const struct numaperf_worker *worker,
                                   struct numaperf__audit_range *out);
+/* The queues of its node; false, and nothing written, but for the first worker of a node. */
+bool numaperf__worker_queue_range(const struct numaperf_worker *worker,
+                                  struct numaperf__audit_range *out);
 size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
                                     struct numaperf__audit_range out[2]);
 /* Undo numaperf__worker_place(), on the same thread; the arena stays until destroy. */

@@ -93,6 +93,7 @@ int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg
         if (!submit_has_room(rt, &rt->nodes[i], &rt->nodes[i].fixed, 1))
             return -EAGAIN;
     }
+    NUMAPERF_ASSERT(rt->node_count > 0);
     struct numaperf__ticket *tickets = calloc(rt->node_count, sizeof(*tickets));
     uint32_t reserved = 0;
     while (tickets != NULL && reserved < rt->node_count &&

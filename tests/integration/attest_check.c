@@ -46,6 +46,9 @@ static struct page_count pages_of(const struct numaperf_worker *worker, const ch
     int node = worker->node->id;
     if (strcmp(part, "stack") == 0)
         count_pages(worker->stack_base, worker->stack_length, node, &count);
+    const numaperf_region_t *places = worker->node->places;
+    if (strcmp(part, "queues") == 0 && worker->index == worker->node->first_worker)
+        count_pages(numaperf_region_data(places), numaperf_region_length(places), node, &count);
     for (int i = 0; i < 2 && strcmp(part, "ring") == 0; i++) {
         if (worker->ring_length[i] > 0)
             count_pages(worker->ring_base[i], worker->ring_length[i], node, &count);
@@ -121,6 +124,7 @@ static void check_worker(json_t *root, const struct numaperf_worker *worker)
     check_thread(root, worker);
     check_pages(root, worker, "stack");
     check_pages(root, worker, "arena");
+    check_pages(root, worker, "queues");
     check_pages(root, worker, "ring");
     witness_node_cpus(numaperf_worker_node(worker), &cpus);
     (void)witness_iowq(worker->thread_id, &cpus, &outside);

@@ -10,7 +10,7 @@
 
 #include <jansson.h>
 
-#define PARTS 6
+#define PARTS 7
 
 /* All of a document that is asked for now; nobody may allocate meanwhile. */
 void check_document(numaperf_rt_t *rt);
