@@ -44,6 +44,14 @@ int numaperf__kernel_text_read(const char *path, char *buf, size_t size)
     return (int)length;
 }
 
+const char *numaperf__kernel_text_stat_field(const char *text, int field)
+{
+    const char *at = strrchr(text, ')'); /* a name may hold anything before it */
+    for (int before = 2; at != NULL && before < field; before++)
+        at = strchr(at + 1, ' ');
+    return at != NULL ? at + 1 : NULL;
+}
+
 int numaperf__kernel_text_value(const char *text, const char *key, uint64_t *out)
 {
     const char *at = strstr(text, key);

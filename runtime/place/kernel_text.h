@@ -12,6 +12,12 @@
  */
 int numaperf__kernel_text_read(const char *path, char *buf, size_t size);
 
+/*
+ * A field of a thread's "stat" file, counted from 1 as in proc(5), from 3 (the state) on, in
+ * `text`; NULL when it has none.
+ */
+const char *numaperf__kernel_text_stat_field(const char *text, int field);
+
 /* The number that follows `key` and blanks in `text`, at its first occurrence. 0 or -ENOENT. */
 int numaperf__kernel_text_value(const char *text, const char *key, uint64_t *out);
 

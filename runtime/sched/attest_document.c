@@ -13,7 +13,6 @@
 #include "sched/attest_host.h"
 
 #define ATTEST_SCHEMA "numaperf.attestation.v1"
-#define ATTEST_AUDIT_MS_DEFAULT 5000u /* as runtime.h says */
 
 /* ---- settings ---- */
 
@@ -24,16 +23,6 @@ static json_t *attest_choice(const char *const *names, size_t count, uint32_t va
 }
 
 #define ATTEST_CHOICE(names, value) attest_choice(names, sizeof(names) / sizeof((names)[0]), value)
-
-/* The interval as the auditor takes it; 0 when it is off. */
-static uint32_t attest_audit_ms(const numaperf_rt_config_t *config)
-{
-    if (config->audit_interval_ms == UINT32_MAX)
-        return 0;
-    if (config->audit_interval_ms == 0 && config->mode == NUMAPERF_MODE_HARD)
-        return ATTEST_AUDIT_MS_DEFAULT;
-    return config->audit_interval_ms;
-}
 
 static json_t *attest_audit_policy(const numaperf_rt_config_t *config)
 {
@@ -89,7 +78,7 @@ static void attest_put_settings(struct numaperf__attest *attest, json_t *root)
     const numaperf_rt_config_t *config = &attest->rt->config;
     struct numaperf__json *json = &attest->json;
     json_t *settings = numaperf__json_section(json, root, "settings");
-    uint32_t audit_ms = attest_audit_ms(config);
+    uint32_t audit_ms = numaperf__auditor_interval_ms(config);
     uint32_t workers = config->workers_per_node;
     numaperf__json_put(json, settings, "mode", ATTEST_CHOICE(modes, config->mode));
     numaperf__json_put(json, settings, "waive_privileges",
@@ -116,7 +105,7 @@ static void attest_put_audit(struct numaperf__attest *attest, json_t *root)
 {
     const numaperf_rt_t *rt = attest->rt;
     json_t *audit = numaperf__json_section(&attest->json, root, "audit");
-    uint32_t audit_ms = attest_audit_ms(&rt->config);
+    uint32_t audit_ms = numaperf__auditor_interval_ms(&rt->config);
     numaperf__json_put(&attest->json, audit, "on", json_boolean(audit_ms != 0));
     numaperf__json_put(&attest->json, audit, "interval_ms",
                        audit_ms != 0 ? json_integer(audit_ms) : json_null());

@@ -278,14 +278,20 @@ static int auditor_thread_create(struct numaperf__auditor *auditor)
     return rc == 0 ? 0 : numaperf__fail(-rc, rc, "audit", "no thread for the auditor");
 }
 
+uint32_t numaperf__auditor_interval_ms(const numaperf_rt_config_t *config)
+{
+    if (config->audit_interval_ms == UINT32_MAX)
+        return 0;
+    if (config->audit_interval_ms == 0 && config->mode == NUMAPERF_MODE_HARD)
+        return AUDITOR_INTERVAL_MS_DEFAULT;
+    return config->audit_interval_ms;
+}
+
 int numaperf__auditor_start(numaperf_rt_t *rt)
 {
-    uint32_t interval_ms = rt->config.audit_interval_ms;
-    bool hard = rt->config.mode == NUMAPERF_MODE_HARD;
-    if (interval_ms == UINT32_MAX || (interval_ms == 0 && !hard))
-        return 0;
+    uint32_t interval_ms = numaperf__auditor_interval_ms(&rt->config);
     if (interval_ms == 0)
-        interval_ms = AUDITOR_INTERVAL_MS_DEFAULT;
+        return 0;
 
     struct numaperf__auditor *auditor = NULL;
     int rc = auditor_alloc(rt, interval_ms, &auditor);

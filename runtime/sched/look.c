@@ -30,7 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_POLICY_READ 64 /* of numa_maps: a longer read has the kernel walk more mappings */
+#define LOOK_STAT_PROCESSOR 39 /* field of the stat file */
+#define LOOK_POLICY_READ 64    /* of numa_maps: a longer read has the kernel walk more mappings */
 
 static void look_date(struct numaperf__look *out)
 {
@@ -70,10 +71,8 @@ static int look_last_cpu(int thread_id)
     (void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_id);
     if (numaperf__kernel_text_read(path, text, sizeof(text)) < 0)
         return -1;
-    const char *at = strrchr(text, ')'); /* a name may hold anything before it */
-    for (int field = 2; at != NULL && field < 39; field++)
-        at = strchr(at + 1, ' ');
-    return at != NULL ? (int)strtol(at + 1, NULL, 10) : -1;
+    const char *at = numaperf__kernel_text_stat_field(text, LOOK_STAT_PROCESSOR);
+    return at != NULL ? (int)strtol(at, NULL, 10) : -1;
 }
 
 static int look_affinity_read(const struct numaperf_worker *worker, numaperf_cpuset_t *out)
@@ -196,33 +195,34 @@ static int look_ranges(const struct numaperf__audit_range *ranges, size_t count,
     return numaperf__audit_look(ranges, count, node, NULL, out);
 }
 
-static void look_at_stack(const struct numaperf_worker *worker,
+static void look_at_range(const struct numaperf_worker *worker,
+                          const struct numaperf__audit_range *range,
                           const struct numaperf__audit_sample *sample, struct numaperf__look *out)
 {
-    struct numaperf__audit_range range;
     struct numaperf__audit_counts counts;
-    numaperf__worker_stack_range(worker, &range);
-    int rc = look_ranges(&range, 1, worker->node->id, sample, &counts);
+    int rc = look_ranges(range, 1, worker->node->id, sample, &counts);
     if (rc < 0)
         look_unreadable(out, rc);
     else
         look_pages_settle(worker, &counts, out);
 }
 
+static void look_at_stack(const struct numaperf_worker *worker,
+                          const struct numaperf__audit_sample *sample, struct numaperf__look *out)
+{
+    struct numaperf__audit_range range;
+    numaperf__worker_stack_range(worker, &range);
+    look_at_range(worker, &range, sample, out);
+}
+
 static void look_at_queues(const struct numaperf_worker *worker,
                            const struct numaperf__audit_sample *sample, struct numaperf__look *out)
 {
     struct numaperf__audit_range range;
-    struct numaperf__audit_counts counts;
-    if (!numaperf__worker_queue_range(worker, &range)) {
-        look_settle(out, NUMAPERF__LOOK_NO_PART);
-        return;
-    }
-    int rc = look_ranges(&range, 1, worker->node->id, sample, &counts);
-    if (rc < 0)
-        look_unreadable(out, rc);
+    if (numaperf__worker_queue_range(worker, &range))
+        look_at_range(worker, &range, sample, out);
     else
-        look_pages_settle(worker, &counts, out);
+        look_settle(out, NUMAPERF__LOOK_NO_PART);
 }
 
 static void look_at_ring(const struct numaperf_worker *worker,

@@ -96,14 +96,6 @@ int numaperf__worker_stack_create(struct numaperf_worker *worker)
     return 0;
 }
 
-/* They were placed, and in hard mode proven to be, before there was a thread. */
-static int placement_inboxes(struct numaperf_worker *worker)
-{
-    numaperf__enforce_lower(&worker->enforcement,
-                            numaperf_region_enforcement(worker->node->places));
-    return 0;
-}
-
 static int placement_pin(struct numaperf_worker *worker)
 {
     numaperf_pin_t pin = NUMAPERF_PIN_INIT;
@@ -286,11 +278,12 @@ int numaperf__worker_place(struct numaperf_worker *worker)
     if (rc == 0)
         rc = placement_stack(worker);
     if (rc == 0)
-        rc = placement_inboxes(worker);
-    if (rc == 0)
         rc = placement_arena(worker);
     if (rc == 0)
         rc = placement_loop(worker);
+    /* The queues were placed, and in hard mode proven to be, before there was a thread. */
+    numaperf__enforce_lower(&worker->enforcement,
+                            numaperf_region_enforcement(worker->node->places));
     NUMAPERF_ASSERT(rc < 0 || worker->rt->config.mode != NUMAPERF_MODE_HARD ||
                     numaperf_is_strict(&worker->enforcement));
     return rc < 0 ? placement_name(worker) : 0;

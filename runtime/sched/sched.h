@@ -207,6 +207,8 @@ bool numaperf__worker_is_of(const numaperf_rt_t *rt);
 
 /* ---- auditor.c: whether it still is ---- */
 
+/* Time between two looks, with the default filled in; 0 when auditing is off. */
+uint32_t numaperf__auditor_interval_ms(const numaperf_rt_config_t *config);
 /* After the workers are placed; 0 also when auditing is off. In hard mode a first look must work.
  */
 int numaperf__auditor_start(numaperf_rt_t *rt);

@@ -16,11 +16,11 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #define WATCH_STUCK_NS 100000000u /* a turn that lasts longer is a callback's */
-#define WATCH_STAT_UTIME 14       /* field of the stat file, counted from 1; stime follows */
+#define WATCH_STAT_STATE 3
+#define WATCH_STAT_UTIME 14 /* field of the stat file, counted from 1; stime follows */
 
 struct watch_worker {
     uint64_t turn;     /* when it was last seen to move, or not to run */
@@ -56,16 +56,13 @@ static bool watch_ask(int thread_id, char *out_state, uint64_t *out_ticks)
     (void)snprintf(path, sizeof(path), "/proc/self/task/%d/stat", thread_id);
     if (numaperf__kernel_text_read(path, text, sizeof(text)) < 0)
         return false;
-    const char *at = strrchr(text, ')'); /* a name may hold anything before it */
-    if (at == NULL || at[1] != ' ')
+    const char *state = numaperf__kernel_text_stat_field(text, WATCH_STAT_STATE);
+    const char *times = numaperf__kernel_text_stat_field(text, WATCH_STAT_UTIME);
+    if (state == NULL || times == NULL)
         return false;
-    *out_state = at[2];
-    for (int field = 2; at != NULL && field < WATCH_STAT_UTIME; field++)
-        at = strchr(at + 1, ' ');
-    if (at == NULL)
-        return false;
+    *out_state = *state;
     char *end = NULL;
-    *out_ticks = strtoull(at, &end, 10);
+    *out_ticks = strtoull(times, &end, 10);
     *out_ticks += strtoull(end, NULL, 10);
     return true;
 }

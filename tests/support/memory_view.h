@@ -115,19 +115,27 @@ static inline uint64_t view_value(const char *path, const char *key)
     return strtoull(at + strspn(at, " \t:"), NULL, 10);
 }
 
+/* The list in a file, or behind `key` in it, within `text`; NULL when it is not there. */
+static inline char *view_list_text(const char *path, const char *key, char *text, size_t size)
+{
+    if (!view_text(path, text, size))
+        return NULL;
+    char *at = key == NULL ? text : strstr(text, key);
+    if (at == NULL)
+        return NULL;
+    at += key == NULL ? 0 : strlen(key);
+    at += strspn(at, " \t:");
+    at[strcspn(at, "\n")] = '\0';
+    return at;
+}
+
 static inline void view_list(const char *path, const char *key, numaperf_nodemask_t *out)
 {
     char text[16384];
     numaperf_nodemask_zero(out);
-    if (!view_text(path, text, sizeof(text)))
-        return;
-    char *at = key == NULL ? text : strstr(text, key);
-    if (at == NULL)
-        return;
-    at += key == NULL ? 0 : strlen(key);
-    at += strspn(at, " \t:");
-    at[strcspn(at, "\n")] = '\0';
-    (void)numaperf_nodemask_parse(at, out);
+    const char *list = view_list_text(path, key, text, sizeof(text));
+    if (list != NULL)
+        (void)numaperf_nodemask_parse(list, out);
 }
 
 /* Nodes that have memory, and those of them that this process may use. */

@@ -26,15 +26,9 @@ static void read_cpus(const char *path, const char *key, numaperf_cpuset_t *out)
 {
     char text[16384];
     numaperf_cpuset_zero(out);
-    if (!view_text(path, text, sizeof(text)))
-        return;
-    char *at = key == NULL ? text : strstr(text, key);
-    if (at == NULL)
-        return;
-    at += key == NULL ? 0 : strlen(key);
-    at += strspn(at, " \t:");
-    at[strcspn(at, "\n")] = '\0';
-    (void)numaperf_cpuset_parse(at, out);
+    const char *list = view_list_text(path, key, text, sizeof(text));
+    if (list != NULL)
+        (void)numaperf_cpuset_parse(list, out);
 }
 
 /* A mask may hold PUs that are offline, or are not there at all: nothing runs on those. */
