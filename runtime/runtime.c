@@ -40,7 +40,7 @@
 #define RUNTIME_TASK_LIMIT_DEFAULT (1ull << 20)
 #define RUNTIME_STOP_POLL_NS 500000u /* between two looks of a stop */
 #define RUNTIME_CONFIG_MIN_SIZE offsetof(numaperf_rt_config_t, nodes)
-#define RUNTIME_OPTIONS_MIN_SIZE sizeof(numaperf_spawn_options_t)
+#define RUNTIME_OPTIONS_MIN_SIZE offsetof(numaperf_spawn_options_t, priority)
 #define RUNTIME_STATS_MIN_SIZE sizeof(numaperf_worker_stats_t)
 #define RUNTIME_PLACEMENT_MIN_SIZE sizeof(numaperf_placement_t)
 
@@ -48,8 +48,12 @@ _Static_assert(offsetof(numaperf_rt_config_t, nodes) == 32, "public struct: appe
 _Static_assert(offsetof(numaperf_rt_config_t, topology) == 160, "public struct: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, on_worker_start) == 192, "public: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, audit_policy) == 248, "public: append only");
-_Static_assert(sizeof(numaperf_rt_config_t) == 256, "public struct: append only");
-_Static_assert(sizeof(numaperf_spawn_options_t) == 24, "public struct: append only");
+_Static_assert(offsetof(numaperf_rt_config_t, steal_rules) == 256, "public: append only");
+_Static_assert(sizeof(numaperf_rt_config_t) == 288, "public struct: append only");
+_Static_assert(offsetof(numaperf_spawn_options_t, priority) == 24, "public: append only");
+_Static_assert(sizeof(numaperf_spawn_options_t) == 40, "public struct: append only");
+_Static_assert(sizeof(numaperf_steal_rule_t) == 48, "public struct: append only");
+_Static_assert(sizeof(numaperf_stall_t) == 296, "public struct: append only");
 _Static_assert(sizeof(numaperf_violation_t) == 216, "public struct: append only");
 
 /* ---- configuration ---- */
@@ -79,7 +83,6 @@ static int runtime_check_config(const numaperf_rt_config_t *cfg)
         {"huge_pages", cfg->huge_pages, NUMAPERF_HUGE_1GB},
         {"io_backend", cfg->io_backend, NUMAPERF_IO_EPOLL},
         {"audit_policy", cfg->audit_policy, NUMAPERF_AUDIT_STOP},
-        {"reserved", cfg->reserved, 0},
     };
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
         int rc = runtime_check_choice(choices[i].field, choices[i].value, choices[i].max);

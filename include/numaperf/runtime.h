@@ -26,6 +26,7 @@ NUMAPERF_BEGIN_DECLS
 
 typedef struct numaperf_rt numaperf_rt_t;
 typedef struct numaperf_worker numaperf_worker_t;
+typedef struct numaperf_group numaperf_group_t; /* tasks that are waited for together: group.h */
 
 /* In place of a node id. */
 enum {
@@ -35,8 +36,9 @@ enum {
 
 /* Bits of numaperf_rt_config_t.flags. */
 enum {
-    NUMAPERF_RT_WAIVE_PRIVILEGES = 1u << 0 /* hard mode without CAP_SYS_ADMIN and CAP_SYS_NICE:
-                                              proven by the read-backs alone */
+    NUMAPERF_RT_WAIVE_PRIVILEGES = 1u << 0, /* hard mode without CAP_SYS_ADMIN and CAP_SYS_NICE:
+                                               proven by the read-backs alone */
+    NUMAPERF_RT_STALL_BACKTRACE = 1u << 1   /* a stall is reported with the worker's call stack */
 };
 
 /* Who may run an unbound task. Workers of its home node always may. */
@@ -98,6 +100,51 @@ typedef struct numaperf_violation {
 typedef void (*numaperf_violation_cb)(numaperf_rt_t *rt, const numaperf_violation_t *violation,
                                       void *data);
 
+/*
+ * When workers of one node may take unbound tasks of another: a row of rt_config's steal_rules.
+ * The first row that names the pair decides; a pair that none names has the defaults, and a field
+ * that is 0 has its default, too. The steal policy comes first: what it forbids no rule allows.
+ */
+typedef struct numaperf_steal_rule {
+    uint32_t size;         /* bytes of this struct the caller knows; set by _INIT */
+    uint32_t flags;        /* NUMAPERF_STEAL_RULE_*; an unknown bit is -EINVAL */
+    int32_t thief;         /* OS node id, or NUMAPERF_NODE_ANY: every node */
+    int32_t victim;        /* the same */
+    uint32_t backlog_min;  /* tasks that must wait there; 0: 1 */
+    uint32_t batch_max;    /* tasks taken at once, at most half of those that wait; 0: 64 */
+    uint64_t wait_ns_min;  /* how long the oldest must have waited; 0: by distance; UINT64_MAX: 0 */
+    uint64_t budget_per_s; /* tasks taken by the thief node in a second; 0: no limit */
+    uint64_t budget_burst; /* tasks taken at once after a pause; 0: a tenth of budget_per_s */
+} numaperf_steal_rule_t;
+
+#define NUMAPERF_STEAL_RULE_INIT                                                              \
+    {                                                                                         \
+        sizeof(numaperf_steal_rule_t), 0, NUMAPERF_NODE_ANY, NUMAPERF_NODE_ANY, 0, 0, 0, 0, 0 \
+    }
+
+/* Bits of numaperf_steal_rule_t.flags. */
+enum { NUMAPERF_STEAL_RULE_FORBID = 1u << 0 /* never; the numbers do not count */ };
+
+#define NUMAPERF_STALL_FRAMES_MAX 32
+
+/* A callback or task that holds its worker for too long. */
+typedef struct numaperf_stall {
+    uint32_t size;        /* bytes of this struct the library filled */
+    uint32_t worker;      /* its index */
+    int32_t node;         /* OS node id */
+    int32_t cpu;          /* OS PU id it is meant to run on */
+    uint64_t held_ns;     /* so far */
+    numaperf_task_fn fn;  /* the task; NULL: a callback of the loop */
+    uint32_t frame_count; /* of the call stack; 0 without NUMAPERF_RT_STALL_BACKTRACE */
+    uint32_t reserved;    /* 0 */
+    void *frames[NUMAPERF_STALL_FRAMES_MAX]; /* return addresses, innermost first */
+} numaperf_stall_t;
+
+/* Called on a thread of the runtime's own, once a stall. */
+typedef void (*numaperf_stall_cb)(numaperf_rt_t *rt, const numaperf_stall_t *stall, void *data);
+/* Called on a worker of the node: a spawn was refused with -EAGAIN, and there is room again. */
+typedef void (*numaperf_room_cb)(numaperf_worker_t *worker, int node, void *data);
+
 typedef struct numaperf_rt_config {
     uint32_t size;                       /* bytes of this struct the caller knows; set by _INIT */
     uint32_t flags;                      /* NUMAPERF_RT_*; an unknown bit is -EINVAL */
@@ -121,13 +168,18 @@ typedef struct numaperf_rt_config {
     numaperf_cancel_fn on_task_cancel;   /* for tasks that brought no on_cancel of their own */
     void *data;                          /* for all of the above */
     uint32_t audit_policy;               /* NUMAPERF_AUDIT_*; 0 is REPORT */
-    uint32_t reserved;                   /* 0 */
+    uint32_t stall_ms;                   /* what holds a worker longer is a stall; 0: 100 with
+                                            on_stall, else off; UINT32_MAX: off */
+    const numaperf_steal_rule_t *steal_rules; /* read by start only */
+    uint64_t steal_rule_count;                /* at most 4096 */
+    numaperf_stall_cb on_stall;               /* on a thread of the runtime's own */
+    numaperf_room_cb on_room;                 /* on a worker of the node */
 } numaperf_rt_config_t;
 
 #define NUMAPERF_RT_CONFIG_INIT                                                                    \
     {                                                                                              \
         sizeof(numaperf_rt_config_t), 0, 0, 0, 0, 0, 0, 0, {{0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0                                                                                   \
+            0, 0, 0, 0, 0, 0                                                                       \
     }
 
 /* Bits of numaperf_spawn_options_t.flags. */
@@ -137,17 +189,23 @@ enum {
     NUMAPERF_SPAWN_NEVER_STEAL = 1u << 2 /* only workers of the home node may run the task */
 };
 
+/* Classes of tasks of a worker. The lower one has a share of every round that is its own. */
+enum { NUMAPERF_PRIORITY_LATENCY = 0, NUMAPERF_PRIORITY_THROUGHPUT };
+
 typedef struct numaperf_spawn_options {
     uint32_t size;                /* bytes of this struct the caller knows; set by _INIT */
     uint32_t flags;               /* NUMAPERF_SPAWN_*; an unknown bit is -EINVAL */
     int32_t node;                 /* OS node id or NUMAPERF_NODE_*, with HAS_NODE */
     int32_t worker;               /* index within the runtime, with HAS_WORKER */
     numaperf_cancel_fn on_cancel; /* instead of the runtime's on_task_cancel; may be NULL */
+    uint32_t priority;            /* NUMAPERF_PRIORITY_*; 0 is LATENCY */
+    uint32_t reserved;            /* 0 */
+    numaperf_group_t *group;      /* the task belongs to; NULL: none */
 } numaperf_spawn_options_t;
 
-#define NUMAPERF_SPAWN_OPTIONS_INIT                  \
-    {                                                \
-        sizeof(numaperf_spawn_options_t), 0, 0, 0, 0 \
+#define NUMAPERF_SPAWN_OPTIONS_INIT                           \
+    {                                                         \
+        sizeof(numaperf_spawn_options_t), 0, 0, 0, 0, 0, 0, 0 \
     }
 
 /* Part of a worker that numaperf_worker_placement() asks about. */

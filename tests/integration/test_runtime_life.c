@@ -346,7 +346,6 @@ static void bad_config_is_refused_by_name(void **state)
         {offsetof(numaperf_rt_config_t, huge_pages), 5, "huge_pages"},
         {offsetof(numaperf_rt_config_t, io_backend), 3, "io_backend"},
         {offsetof(numaperf_rt_config_t, audit_policy), 3, "audit_policy"},
-        {offsetof(numaperf_rt_config_t, reserved), 1, "reserved"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
