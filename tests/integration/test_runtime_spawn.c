@@ -202,13 +202,16 @@ static void node_any_avoids_a_busy_node(void **state)
         struct runtime_gate gate = {.entered = 0};
         assert_int_equal(numaperf_rt_spawn(box.rt, busy, runtime_gate_task, &gate), 0);
         assert_true(runtime_reaches(&gate.entered, 1));
-        test_sleep_ms(5); /* the other one sleeps */
+        assert_true(runtime_parks_reach(box.rt, (uint32_t)(1 - busy), 1));
         notes_clear();
         for (int i = 0; i < 20; i++) {
+            /* Until it sleeps again the other one is no better than the one with the gate. */
+            uint32_t other = (uint32_t)(1 - busy);
+            uint64_t parks = runtime_parks(box.rt, other);
             assert_int_equal(numaperf_rt_spawn(box.rt, NUMAPERF_NODE_ANY, note_task, &notes[i]), 0);
             assert_true(runtime_reaches(&notes_count, i + 1));
             assert_int_equal(notes[i].node, 1 - busy);
-            test_sleep_ms(1);
+            assert_true(runtime_parks_reach(box.rt, other, parks + 1));
         }
         atomic_store(&gate.open, true);
         runtime_box_close(&box);

@@ -71,3 +71,23 @@ bool runtime_reaches(const atomic_int *counter, int wanted)
     }
     return atomic_load(counter) == wanted;
 }
+
+uint64_t runtime_parks(const numaperf_rt_t *rt, uint32_t worker)
+{
+    numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
+    return numaperf_rt_worker_stats(rt, worker, &stats) == 0 ? stats.parks : 0;
+}
+
+bool runtime_parks_reach(const numaperf_rt_t *rt, uint32_t worker, uint64_t wanted)
+{
+    uint64_t limit_ns = test_now_ns() + test_limit_ns(10);
+    while (runtime_parks(rt, worker) < wanted) {
+        if (test_now_ns() > limit_ns) {
+            printf("worker %u went to sleep %llu times, not %llu\n", worker,
+                   (unsigned long long)runtime_parks(rt, worker), (unsigned long long)wanted);
+            return false;
+        }
+        test_sleep_ms(1);
+    }
+    return true;
+}

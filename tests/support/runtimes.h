@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /* A runtime with the topology it borrows. Fill `config`, then open. */
 struct runtime_box {
@@ -39,5 +40,10 @@ void runtime_count_cancel(numaperf_task_fn fn, void *counter, void *data);
 
 /* Whether the counter gets to `wanted` before a generous time limit. */
 bool runtime_reaches(const atomic_int *counter, int wanted);
+
+/* How often a worker went to sleep; and whether it gets to `wanted` times, which a worker that was
+   asleep does by one for every task it runs. */
+uint64_t runtime_parks(const numaperf_rt_t *rt, uint32_t worker);
+bool runtime_parks_reach(const numaperf_rt_t *rt, uint32_t worker, uint64_t wanted);
 
 #endif

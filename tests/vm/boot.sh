@@ -47,9 +47,19 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 already=0
 failed=
+# What failed comes first: who reads of it may see the beginning of a long output alone.
+tell() {
+    awk '
+        /^==== .*: exit status / { if ($0 !~ /: exit status (0|77) /) printf "%s%s\n", block, $0; block = ""; next }
+        /^====/ { block = "" }
+        { block = block $0 "\n" }' "$1"
+    echo "---- whole:"
+    cat "$1"
+}
 for try in 1 2 3; do
-    "$here/run" "${options[@]}" -- "$here/guest.sh" "already $already" "$@" | tee "$log"
-    rc=${PIPESTATUS[0]}
+    "$here/run" "${options[@]}" -- "$here/guest.sh" "already $already" "$@" > "$log" 2>&1
+    rc=$?
+    tell "$log"
     if [ "$rc" -ne 125 ] || [ $try -eq 3 ]; then
         break
     fi
