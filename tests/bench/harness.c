@@ -146,6 +146,8 @@ static struct bench_spread harness_spread(double *values, size_t count)
     };
 }
 
+#define HARNESS_NO_PEER UINT32_MAX
+
 static double *harness_slot(const struct bench_result *result, uint32_t round, uint32_t peer)
 {
     return result->values + ((size_t)round * result->peer_count + peer) * result->metric_count;
@@ -157,16 +159,17 @@ double bench_result_value(const struct bench_result *result, uint32_t round, uin
     return harness_slot(result, round, peer)[metric];
 }
 
+/* `against` may be no peer: then of the values themselves. */
 static struct bench_spread harness_collect(const struct bench_result *result, uint32_t peer,
-                                           uint32_t metric, bool ratios)
+                                           uint32_t against, uint32_t metric)
 {
     double *values = calloc(result->round_count, sizeof(*values));
     if (values == NULL)
         abort(); /* a few hundred bytes */
     for (uint32_t i = 0; i < result->round_count; i++) {
         values[i] = bench_result_value(result, i, peer, metric);
-        if (ratios)
-            values[i] /= bench_result_value(result, i, 0, metric);
+        if (against != HARNESS_NO_PEER)
+            values[i] /= bench_result_value(result, i, against, metric);
     }
     struct bench_spread spread = harness_spread(values, result->round_count);
     free(values);
@@ -176,13 +179,40 @@ static struct bench_spread harness_collect(const struct bench_result *result, ui
 struct bench_spread bench_result_values(const struct bench_result *result, uint32_t peer,
                                         uint32_t metric)
 {
-    return harness_collect(result, peer, metric, false);
+    return harness_collect(result, peer, HARNESS_NO_PEER, metric);
 }
 
 struct bench_spread bench_result_ratios(const struct bench_result *result, uint32_t peer,
                                         uint32_t metric)
 {
-    return harness_collect(result, peer, metric, true);
+    return harness_collect(result, peer, 0, metric);
+}
+
+static uint32_t harness_find(const struct bench_result *result, const struct bench_peer *peer)
+{
+    for (uint32_t i = 0; i < result->peer_count; i++) {
+        if (result->peers[i] == peer)
+            return i;
+    }
+    return HARNESS_NO_PEER;
+}
+
+bool bench_result_goal(const struct bench_result *result, const struct bench_goal *goal,
+                       struct bench_spread *out)
+{
+    uint32_t peer = harness_find(result, goal->peer);
+    uint32_t against = harness_find(result, goal->against);
+    if (peer == HARNESS_NO_PEER || (goal->against != NULL && against == HARNESS_NO_PEER))
+        return false;
+    *out = harness_collect(result, peer, against, goal->metric);
+    return true;
+}
+
+bool bench_goal_holds(const struct bench_result *result, const struct bench_goal *goal,
+                      double figure, double wanted)
+{
+    bool is_most = result->bench->metrics[goal->metric].lower_is_better;
+    return is_most ? figure <= wanted : figure >= wanted;
 }
 
 /* ---- isolation ---- */
@@ -291,7 +321,7 @@ static struct harness_use harness_use(void)
 static int harness_sample(struct bench_run *run, struct bench_result *result, uint32_t round,
                           uint32_t peer)
 {
-    run->peer = run->bench->peers[peer];
+    run->peer = result->peers[peer];
     struct harness_answer answer;
     int rc = harness_isolate(run, &answer);
     if (rc < 0) {
@@ -376,8 +406,10 @@ static void harness_result_init(const struct bench_case *bench, const struct ben
                                 struct bench_result *out)
 {
     *out = (struct bench_result){.bench = bench, .round_count = options->round_count};
-    while (out->peer_count < BENCH_PEERS_MAX && bench->peers[out->peer_count] != NULL)
-        out->peer_count++;
+    for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
+        if (bench->peers[i]->absent == NULL)
+            out->peers[out->peer_count++] = bench->peers[i];
+    }
     while (out->metric_count < BENCH_METRICS_MAX && bench->metrics[out->metric_count].name != NULL)
         out->metric_count++;
     out->setup.node_count = bench->node_count;
@@ -388,6 +420,10 @@ int bench_case_run(const struct bench_case *bench, const struct bench_options *o
                    struct bench_result *out)
 {
     harness_result_init(bench, options, out);
+    if (out->peer_count == 0) {
+        (void)snprintf(out->left_out, sizeof(out->left_out), "none of its peers is there");
+        return 0;
+    }
     size_t count = (size_t)out->round_count * out->peer_count * out->metric_count;
     out->values = calloc(count, sizeof(double));
     if (out->values == NULL)

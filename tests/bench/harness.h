@@ -15,14 +15,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BENCH_PEERS_MAX 8u
+#define BENCH_PEERS_MAX 12u
 #define BENCH_METRICS_MAX 6u
+#define BENCH_GOALS_MAX 4u
 
 struct bench_metric {
     const char *name;
     const char *unit;
     bool lower_is_better;
     double limit; /* what no sample may pass, in `unit`; 0: there is none */
+};
+
+/* What must hold of a metric: the median of the paired ratios of two peers, or of values. */
+struct bench_goal {
+    const struct bench_peer *peer;
+    const struct bench_peer *against; /* NULL: of the values themselves */
+    uint32_t metric; /* its index; whether it is a least or a most is known there */
+    double must;
+    double aim; /* 0: there is none; so with must */
 };
 
 struct bench_case;
@@ -41,6 +51,7 @@ struct bench_case {
     /* The first is the one that the others are measured against. */
     const struct bench_peer *peers[BENCH_PEERS_MAX];
     struct bench_metric metrics[BENCH_METRICS_MAX]; /* up to the first without a name */
+    struct bench_goal goals[BENCH_GOALS_MAX];       /* up to the first without a peer */
     uint32_t node_count;
     uint32_t workers_per_node;
     uint32_t parameter; /* means something to the workload alone */
@@ -56,6 +67,10 @@ struct bench_workload {
 
 extern const struct bench_workload bench_spawn;
 extern const struct bench_workload bench_wake;
+extern const struct bench_workload bench_pingpong;
+extern const struct bench_workload bench_fib_tree;
+extern const struct bench_workload bench_gain;
+extern const struct bench_workload bench_overhead;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;
 
@@ -71,6 +86,7 @@ struct bench_options {
 struct bench_result {
     const struct bench_case *bench;
     struct bench_setup setup;
+    const struct bench_peer *peers[BENCH_PEERS_MAX]; /* those that are there, in their order */
     uint32_t peer_count;
     uint32_t metric_count;
     uint32_t round_count;
@@ -97,6 +113,12 @@ struct bench_spread bench_result_values(const struct bench_result *result, uint3
                                         uint32_t metric);
 struct bench_spread bench_result_ratios(const struct bench_result *result, uint32_t peer,
                                         uint32_t metric);
+/* Of what the goal is about; false when one of its peers is not there. */
+bool bench_result_goal(const struct bench_result *result, const struct bench_goal *goal,
+                       struct bench_spread *out);
+/* Whether a figure is at least, or at most, `wanted`. */
+bool bench_goal_holds(const struct bench_result *result, const struct bench_goal *goal,
+                      double figure, double wanted);
 
 /* ---- report.c ---- */
 
@@ -112,8 +134,6 @@ uint64_t bench_cpu_ns(void);
 /* CPU time of the calling thread. */
 uint64_t bench_thread_cpu_ns(void);
 void bench_sleep_ns(uint64_t ns);
-/* Have the calling thread run on this PU alone. */
-int bench_pin(int cpu);
 /* Sorts `values` and returns the one below which that part of them lies. */
 double bench_quantile(double *values, size_t count, double part);
 

@@ -10,6 +10,7 @@
 #define IDLE_NS 3000000000u
 #define IDLE_SMOKE_NS 50000000u
 #define IDLE_LIMIT_MS 1.0
+#define IDLE_AIM_MS 0.1
 
 static struct bench_tally tally;
 
@@ -50,8 +51,10 @@ static const struct bench_case idle_cases[] = {
     {
         .name = "idle.one_node",
         .about = "two workers with nothing to do, 3 s",
-        .peers = {&bench_libuv, &bench_numaperf, &bench_numaperf_epoll},
+        .peers = {&bench_libuv, &bench_glib, &bench_tbb_enqueue, &bench_numaperf,
+                  &bench_numaperf_epoll},
         .metrics = {{.name = "CPU", .unit = "ms", .lower_is_better = true, .limit = IDLE_LIMIT_MS}},
+        .goals = {{.peer = &bench_numaperf, .must = IDLE_LIMIT_MS, .aim = IDLE_AIM_MS}},
         .node_count = 1,
         .workers_per_node = 2,
         .sample = idle_sample,

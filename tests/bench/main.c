@@ -14,10 +14,12 @@
 
 #define MAIN_ROUNDS_DEFAULT 9u
 #define MAIN_ROUNDS_MAX 1000u
-#define MAIN_CASES_MAX 64u
+#define MAIN_CASES_MAX 128u
 
-static const struct bench_workload *const workloads[] = {&bench_spawn, &bench_wake, &bench_idle,
-                                                         &bench_echo};
+static const struct bench_workload *const workloads[] = {
+    &bench_spawn, &bench_wake, &bench_pingpong, &bench_fib_tree,
+    &bench_gain,  &bench_idle, &bench_overhead, &bench_echo,
+};
 #define MAIN_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
 struct main_options {

@@ -28,30 +28,72 @@ static void report_ratio(const struct bench_result *result, uint32_t peer, uint3
 {
     const struct bench_metric *metric = &result->bench->metrics[index];
     struct bench_spread ratio = bench_result_ratios(result, peer, index);
-    printf("  %-15s %-18s %8.3f   %.3f .. %.3f   %.3f .. %.3f   %s",
-           result->bench->peers[peer]->name, metric->name, ratio.median, ratio.low, ratio.high,
-           ratio.least, ratio.most, metric->lower_is_better ? "lower" : "higher");
+    printf("  %-19s %-18s %8.3f   %.3f .. %.3f   %.3f .. %.3f   %s", result->peers[peer]->name,
+           metric->name, ratio.median, ratio.low, ratio.high, ratio.least, ratio.most,
+           metric->lower_is_better ? "lower" : "higher");
     if (metric->limit > 0)
         report_limit(result, peer, metric, index);
     printf("\n");
+}
+
+/* How far a goal was reached, in one word. */
+static const char *report_reached(const struct bench_result *result, const struct bench_goal *goal,
+                                  const struct bench_spread *spread)
+{
+    if (goal->aim > 0 && bench_goal_holds(result, goal, spread->median, goal->aim))
+        return "aim";
+    if (goal->must > 0 && bench_goal_holds(result, goal, spread->median, goal->must))
+        return "must";
+    return "no";
+}
+
+static void report_goal(const struct bench_result *result, const struct bench_goal *goal)
+{
+    const struct bench_metric *metric = &result->bench->metrics[goal->metric];
+    printf("  goal: %s, %s%s%s", metric->name, goal->peer->name,
+           goal->against != NULL ? " / " : ", ",
+           goal->against != NULL ? goal->against->name : metric->unit);
+    struct bench_spread spread;
+    if (!bench_result_goal(result, goal, &spread)) {
+        printf(": not known, a peer is absent\n");
+        return;
+    }
+    printf(" %.3f (%.3f .. %.3f);", spread.median, spread.low, spread.high);
+    const char *sign = metric->lower_is_better ? "<=" : ">=";
+    if (goal->must > 0)
+        printf(" must %s %g,", sign, goal->must);
+    if (goal->aim > 0)
+        printf(" aim %s %g,", sign, goal->aim);
+    printf(" reached: %s\n", report_reached(result, goal, &spread));
+}
+
+static void report_absent(const struct bench_case *bench)
+{
+    for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
+        if (bench->peers[i]->absent != NULL)
+            printf("  %s is left out: %s\n", bench->peers[i]->name, bench->peers[i]->absent);
+    }
 }
 
 void bench_print_table(const struct bench_result *result)
 {
     const struct bench_case *bench = result->bench;
     printf("\n%s: %s\n", bench->name, bench->about);
+    report_absent(bench);
     if (result->left_out[0] != '\0') {
         printf("  left out: %s\n", result->left_out);
         return;
     }
     printf("  as ratios to %s, %u rounds (%u retaken); others took %.0f %% of the machine\n",
-           bench->peers[0]->name, result->round_count, result->retaken, result->others_percent);
-    printf("  %-15s %-18s %8s   %-14s   %-14s   %s\n", "peer", "metric", "median", "quartiles",
+           result->peers[0]->name, result->round_count, result->retaken, result->others_percent);
+    printf("  %-19s %-18s %8s   %-14s   %-14s   %s\n", "peer", "metric", "median", "quartiles",
            "range", "better");
     for (uint32_t i = 0; i < result->metric_count; i++) {
         for (uint32_t peer = 1; peer < result->peer_count; peer++)
             report_ratio(result, peer, i);
     }
+    for (uint32_t i = 0; i < BENCH_GOALS_MAX && bench->goals[i].peer != NULL; i++)
+        report_goal(result, &bench->goals[i]);
     (void)fflush(stdout); /* a long run is watched */
 }
 
@@ -139,6 +181,8 @@ static void json_machine(FILE *file)
     (void)fprintf(file, ", ");
     json_member(file, "libuv", uv_version_string());
     (void)fprintf(file, ", ");
+    json_member(file, "peers", NUMAPERF_BENCH_PEERS);
+    (void)fprintf(file, ", ");
     json_member(file, "compiler", __VERSION__);
     (void)fprintf(file, ", ");
     json_member(file, "build", NUMAPERF_BENCH_BUILD);
@@ -158,7 +202,7 @@ static void json_metric(FILE *file, const struct bench_result *result, uint32_t 
 {
     const struct bench_metric *metric = &result->bench->metrics[index];
     (void)fprintf(file, "        {");
-    json_member(file, "peer", result->bench->peers[peer]->name);
+    json_member(file, "peer", result->peers[peer]->name);
     (void)fprintf(file, ", ");
     json_member(file, "metric", metric->name);
     (void)fprintf(file, ", ");
@@ -178,6 +222,50 @@ static void json_metric(FILE *file, const struct bench_result *result, uint32_t 
     (void)fprintf(file, "]}");
 }
 
+/* What must hold of the case, and what came of it. */
+static void json_goals(FILE *file, const struct bench_result *result)
+{
+    const struct bench_case *bench = result->bench;
+    (void)fprintf(file, ",\n      \"goals\": [");
+    for (uint32_t i = 0; i < BENCH_GOALS_MAX && bench->goals[i].peer != NULL; i++) {
+        const struct bench_goal *goal = &bench->goals[i];
+        (void)fprintf(file, "%s{", i == 0 ? "" : ", ");
+        json_member(file, "peer", goal->peer->name);
+        (void)fprintf(file, ", ");
+        json_member(file, "against", goal->against != NULL ? goal->against->name : "");
+        (void)fprintf(file, ", ");
+        json_member(file, "metric", bench->metrics[goal->metric].name);
+        if (goal->must > 0)
+            (void)fprintf(file, ", \"must\": %g", goal->must);
+        if (goal->aim > 0)
+            (void)fprintf(file, ", \"aim\": %g", goal->aim);
+        struct bench_spread spread;
+        if (bench_result_goal(result, goal, &spread)) {
+            (void)fprintf(file, ", \"reached\": \"%s\", ", report_reached(result, goal, &spread));
+            json_spread(file, "figure", spread);
+        }
+        (void)fprintf(file, "}");
+    }
+    (void)fprintf(file, "]");
+}
+
+static void json_absent(FILE *file, const struct bench_case *bench)
+{
+    const char *between = "";
+    (void)fprintf(file, ", \"absent\": [");
+    for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
+        if (bench->peers[i]->absent == NULL)
+            continue;
+        (void)fprintf(file, "%s{", between);
+        json_member(file, "peer", bench->peers[i]->name);
+        (void)fprintf(file, ", ");
+        json_member(file, "why", bench->peers[i]->absent);
+        (void)fprintf(file, "}");
+        between = ", ";
+    }
+    (void)fprintf(file, "]");
+}
+
 static void json_case(FILE *file, const struct bench_result *result)
 {
     (void)fprintf(file, "    {");
@@ -185,7 +273,9 @@ static void json_case(FILE *file, const struct bench_result *result)
     (void)fprintf(file, ", ");
     json_member(file, "about", result->bench->about);
     (void)fprintf(file, ", ");
-    json_member(file, "against", result->bench->peers[0]->name);
+    json_member(file, "against",
+                result->peer_count > 0 ? result->peers[0]->name : result->bench->peers[0]->name);
+    json_absent(file, result->bench);
     if (result->left_out[0] != '\0') {
         (void)fprintf(file, ", ");
         json_member(file, "left_out", result->left_out);
@@ -202,7 +292,9 @@ static void json_case(FILE *file, const struct bench_result *result)
         (void)fprintf(file, "%s", i == 0 ? "" : ",\n");
         json_metric(file, result, i % result->peer_count, i / result->peer_count);
     }
-    (void)fprintf(file, "]}");
+    (void)fprintf(file, "]");
+    json_goals(file, result);
+    (void)fprintf(file, "}");
 }
 
 int bench_write_json(const char *path, const struct bench_result *results, size_t count)

@@ -7,7 +7,7 @@
  * The null task counts itself, so that a lost one or one that ran twice is noticed. The CPU time is
  * that of the whole process, so a producer's waiting and a worker's spinning are in it.
  */
-#include "harness.h"
+#include "spawn.h"
 
 #include <errno.h>
 
@@ -18,8 +18,6 @@
 #define SPAWN_WINDOW_CHECK 256u /* tasks between two looks at how many wait */
 #define SPAWN_WINDOW_NAP_NS 50000u
 #define SPAWN_BURST 64u
-
-enum spawn_from { SPAWN_OUTSIDE = 0, SPAWN_INSIDE };
 
 static struct bench_tally tally;
 
@@ -104,7 +102,7 @@ static int spawn_measure(const struct bench_run *run, void *state, double *out_v
 {
     uint64_t count = run->smoke ? SPAWN_TASKS_SMOKE : SPAWN_TASKS;
     int (*const drive)(const struct bench_peer *, void *, uint64_t) =
-        run->bench->parameter == SPAWN_INSIDE ? spawn_inside : spawn_outside;
+        run->bench->parameter == BENCH_SPAWN_INSIDE ? spawn_inside : spawn_outside;
     int rc = drive(run->peer, state, count / SPAWN_WARM_UP_PARTS);
     if (rc < 0)
         return rc;
@@ -118,7 +116,7 @@ static int spawn_measure(const struct bench_run *run, void *state, double *out_v
     return rc;
 }
 
-static int spawn_sample(const struct bench_run *run, double *out_values)
+int bench_spawn_sample(const struct bench_run *run, double *out_values)
 {
     void *state = NULL;
     int rc = run->peer->start(run->peer, run->setup, &state);
@@ -129,25 +127,50 @@ static int spawn_sample(const struct bench_run *run, double *out_values)
     return rc;
 }
 
-#define SPAWN_CASE(suffix, text, nodes, workers, from)                                      \
-    {                                                                                       \
-        .name = "spawn." suffix, .about = text,                                             \
-        .peers = {&bench_libuv, &bench_libuv_list, &bench_numaperf, &bench_numaperf_epoll}, \
-        .metrics = {{.name = "tasks/s", .unit = "1/s"},                                     \
-                    {.name = "CPU a task", .unit = "ns", .lower_is_better = true}},         \
-        .node_count = (nodes), .workers_per_node = (workers), .parameter = (uint32_t)from,  \
-        .sample = spawn_sample                                                              \
+#define SPAWN_METRICS                                                      \
+    {                                                                      \
+        {.name = "tasks/s", .unit = "1/s"},                                \
+            {.name = "CPU a task", .unit = "ns", .lower_is_better = true}, \
     }
+#define SPAWN_GOAL(index, least, wanted)                                                      \
+    {                                                                                         \
+        .peer = &bench_numaperf, .against = &bench_libuv, .metric = (index), .must = (least), \
+        .aim = (wanted)                                                                       \
+    }
+#define SPAWN_CASE(suffix, text, nodes, workers)                                             \
+    .name = "spawn." suffix, .about = text, .metrics = SPAWN_METRICS, .node_count = (nodes), \
+    .workers_per_node = (workers), .sample = bench_spawn_sample
 
 static const struct bench_case spawn_cases[] = {
-    SPAWN_CASE("one_node", "null tasks from one outside thread to two workers of a node", 1, 2,
-               SPAWN_OUTSIDE),
-    SPAWN_CASE("two_nodes", "null tasks from one outside thread to two nodes of one worker", 2, 1,
-               SPAWN_OUTSIDE),
-    SPAWN_CASE("inside_one_node", "null tasks from tasks of two workers of a node", 1, 2,
-               SPAWN_INSIDE),
-    SPAWN_CASE("inside_two_nodes", "null tasks from tasks on two nodes of one worker", 2, 1,
-               SPAWN_INSIDE),
+    {
+        SPAWN_CASE("one_node", "null tasks from one outside thread to two workers of a node", 1, 2),
+        .peers = {&bench_libuv, &bench_libuv_list, &bench_libuv_pool, &bench_glib,
+                  &bench_tbb_enqueue, &bench_numaperf, &bench_numaperf_epoll},
+        .goals = {SPAWN_GOAL(0, 1.4, 1.7), SPAWN_GOAL(1, 0.7, 0.5)},
+        .parameter = BENCH_SPAWN_OUTSIDE,
+    },
+    {
+        SPAWN_CASE("two_nodes", "null tasks from one outside thread to two nodes of one worker", 2,
+                   1),
+        .peers = {&bench_libuv, &bench_libuv_list, &bench_glib, &bench_tbb_enqueue, &bench_numaperf,
+                  &bench_numaperf_epoll},
+        .goals = {SPAWN_GOAL(0, 1.4, 1.7), SPAWN_GOAL(1, 0.7, 0.5)},
+        .parameter = BENCH_SPAWN_OUTSIDE,
+    },
+    {
+        SPAWN_CASE("inside_one_node", "null tasks from tasks of two workers of a node", 1, 2),
+        .peers = {&bench_libuv, &bench_libuv_list, &bench_glib, &bench_tbb_enqueue,
+                  &bench_tbb_group, &bench_numaperf, &bench_numaperf_epoll},
+        .goals = {SPAWN_GOAL(0, 2, 3)},
+        .parameter = BENCH_SPAWN_INSIDE,
+    },
+    {
+        SPAWN_CASE("inside_two_nodes", "null tasks from tasks on two nodes of one worker", 2, 1),
+        .peers = {&bench_libuv, &bench_libuv_list, &bench_glib, &bench_tbb_enqueue,
+                  &bench_tbb_group, &bench_numaperf, &bench_numaperf_epoll},
+        .goals = {SPAWN_GOAL(0, 2, 3)},
+        .parameter = BENCH_SPAWN_INSIDE,
+    },
 };
 
 const struct bench_workload bench_spawn = {

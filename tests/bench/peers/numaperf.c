@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The runtime as a user has it: soft mode, all settings at their defaults but for the backend.
- * One node is the first of this machine with enough PUs; two are the first two real ones, or on a
- * machine of one node two synthetic ones of one PU each.
+ * The runtime as a user has it: soft mode, all settings at their defaults but for those that make
+ * a peer of its own. One node is the first of this machine with enough PUs; two are the first two
+ * real ones, or on a machine of one node two synthetic ones of one PU each.
  */
 #include "peers/peer.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#define NUMAPERF_STALL_MS 100u
+
+/* What a peer has otherwise than the defaults. */
+struct numaperf_settings {
+    uint32_t io_backend;
+    uint32_t steal_policy;
+    uint32_t workers_per_node; /* 0: as the case says */
+    uint32_t stall_ms;
+};
 
 struct numaperf_state {
     numaperf_topology_t *topology;
@@ -68,10 +78,15 @@ static int numaperf_peer_start(const struct bench_peer *peer, const struct bench
         return -ENOMEM;
     int rc = numaperf_choose_topology(state, setup);
     if (rc == 0) {
+        const struct numaperf_settings *settings = peer->ops;
         numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
         config.topology = state->topology;
         config.workers_per_node = setup->workers_per_node;
-        config.io_backend = peer->variant;
+        if (settings->workers_per_node > 0)
+            config.workers_per_node = settings->workers_per_node;
+        config.io_backend = settings->io_backend;
+        config.steal_policy = settings->steal_policy;
+        config.stall_ms = settings->stall_ms;
         for (uint32_t i = 0; i < state->node_count; i++)
             (void)numaperf_nodemask_add(&config.nodes, state->nodes[i]); /* ids of a topology */
         rc = numaperf_rt_start(&config, &state->rt);
@@ -95,25 +110,25 @@ static int numaperf_peer_spawn_inside(numaperf_worker_t *worker, numaperf_task_f
     return numaperf_rt_spawn(numaperf_worker_rt(worker), NUMAPERF_NODE_LOCAL, fn, arg);
 }
 
-const struct bench_peer bench_numaperf = {
-    .name = "numaperf",
-    .variant = NUMAPERF_IO_URING,
-    .start = numaperf_peer_start,
-    .spawn = numaperf_peer_spawn,
-    .spawn_inside = numaperf_peer_spawn_inside,
-    .loop = numaperf_worker_loop,
-    .stop = numaperf_peer_stop,
-};
+#define NUMAPERF_PEER(title, ...)                                                 \
+    {                                                                             \
+        .name = title, .ops = &(const struct numaperf_settings){__VA_ARGS__},     \
+        .start = numaperf_peer_start, .spawn = numaperf_peer_spawn,               \
+        .spawn_inside = numaperf_peer_spawn_inside, .loop = numaperf_worker_loop, \
+        .stop = numaperf_peer_stop                                                \
+    }
 
-const struct bench_peer bench_numaperf_epoll = {
-    .name = "numaperf-epoll",
-    .variant = NUMAPERF_IO_EPOLL,
-    .start = numaperf_peer_start,
-    .spawn = numaperf_peer_spawn,
-    .spawn_inside = numaperf_peer_spawn_inside,
-    .loop = numaperf_worker_loop,
-    .stop = numaperf_peer_stop,
-};
+const struct bench_peer bench_numaperf = NUMAPERF_PEER("numaperf", .io_backend = NUMAPERF_IO_URING);
+const struct bench_peer bench_numaperf_epoll =
+    NUMAPERF_PEER("numaperf-epoll", .io_backend = NUMAPERF_IO_EPOLL);
+const struct bench_peer bench_numaperf_local =
+    NUMAPERF_PEER("numaperf-local", .steal_policy = NUMAPERF_STEAL_LOCAL_ONLY);
+const struct bench_peer bench_numaperf_alone =
+    NUMAPERF_PEER("numaperf-alone", .workers_per_node = 1);
+const struct bench_peer bench_numaperf_unwatched =
+    NUMAPERF_PEER("numaperf-unwatched", .stall_ms = UINT32_MAX);
+const struct bench_peer bench_numaperf_watched =
+    NUMAPERF_PEER("numaperf-watched", .stall_ms = NUMAPERF_STALL_MS);
 
 int bench_numaperf_layout(struct bench_setup *setup)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a workload asks of a peer: worker threads on given PUs, each with an event loop, and a way
- * to hand them tasks. A peer that has no loop leaves `loop` NULL and does without the workloads
- * that need one.
+ * to hand them tasks. What a peer cannot do it leaves NULL, and is not in the cases that need it.
+ * One whose package was not there when this was built has its definition in peers/absent.c.
  *
  * A task's worker is numaperf's own type, so that numaperf needs no function in between. The other
  * peers hand in a pointer of their own, which nobody but they look behind.
@@ -27,7 +27,11 @@ struct bench_setup {
 
 struct bench_peer {
     const char *name;
-    uint32_t variant; /* means something to the peer alone */
+    const char *absent; /* why this program is without it; NULL: it is there */
+    uint32_t variant;   /* means something to the peer alone */
+    /* Of a workload that starts its threads itself: its own struct; the functions below are NULL
+     * then. Else what the peer likes. */
+    const void *ops;
 
     /* Threads ready to run tasks; < 0 and the cause in numaperf_last_error(). */
     int (*start)(const struct bench_peer *peer, const struct bench_setup *setup, void **out_state);
@@ -36,20 +40,48 @@ struct bench_peer {
     int (*spawn)(void *state, uint32_t lane, numaperf_task_fn fn, void *arg);
     /* From a task, to the worker's own node or loop. */
     int (*spawn_inside)(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg);
+    /* The tree of fib.h in the peer's own fork and join. NULL: by spawn_inside, see fib.c. */
+    int (*fork_join)(void *state, uint32_t n, uint32_t cutoff, uint64_t *out_value);
     struct uv_loop_s *(*loop)(numaperf_worker_t *worker);
     /* What was spawned has run. Closes the handles that are left on the loops. */
     void (*stop)(void *state);
 };
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Workers on io_uring, and the same on epoll. */
 extern const struct bench_peer bench_numaperf;
 extern const struct bench_peer bench_numaperf_epoll;
+/* Without stealing; with one worker a node, whatever the case says. */
+extern const struct bench_peer bench_numaperf_local;
+extern const struct bench_peer bench_numaperf_alone;
+/* Without the stall detector, and with it. */
+extern const struct bench_peer bench_numaperf_unwatched;
+extern const struct bench_peer bench_numaperf_watched;
 /* A loop a thread, each with a queue under a mutex and uv_async_send(): the best simple form of
  * that, and the usual one. */
 extern const struct bench_peer bench_libuv;
 extern const struct bench_peer bench_libuv_list;
+/* uv_queue_work(): one pool for all nodes, and only one thread of the workload may spawn. */
+extern const struct bench_peer bench_libuv_pool;
+/* A pool a node. */
+extern const struct bench_peer bench_glib;
+/* An arena a node: task_arena::enqueue(), and task_group. */
+extern const struct bench_peer bench_tbb_enqueue;
+extern const struct bench_peer bench_tbb_group;
+/* Fork and join alone. */
+extern const struct bench_peer bench_openmp;
 
 /* Fill in setup->cpus by starting numaperf once and asking it. */
 int bench_numaperf_layout(struct bench_setup *setup);
+
+/* Have the calling thread run on this PU alone. */
+int bench_pin(int cpu);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
