@@ -402,12 +402,19 @@ static int harness_rounds(struct bench_run *run, const struct bench_options *opt
     return 0;
 }
 
+const char *bench_peer_absent(const struct bench_peer *peer)
+{
+    if (peer->absent == NULL && peer->missing != NULL)
+        return peer->missing();
+    return peer->absent;
+}
+
 static void harness_result_init(const struct bench_case *bench, const struct bench_options *options,
                                 struct bench_result *out)
 {
     *out = (struct bench_result){.bench = bench, .round_count = options->round_count};
     for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
-        if (bench->peers[i]->absent == NULL)
+        if (bench_peer_absent(bench->peers[i]) == NULL)
             out->peers[out->peer_count++] = bench->peers[i];
     }
     while (out->metric_count < BENCH_METRICS_MAX && bench->metrics[out->metric_count].name != NULL)

@@ -71,8 +71,12 @@ extern const struct bench_workload bench_pingpong;
 extern const struct bench_workload bench_fib_tree;
 extern const struct bench_workload bench_gain;
 extern const struct bench_workload bench_overhead;
+extern const struct bench_workload bench_wakepath;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;
+
+/* Why it is left out, where this program runs; NULL: it is not. */
+const char *bench_peer_absent(const struct bench_peer *peer);
 
 /* ---- running a case ---- */
 

@@ -70,8 +70,9 @@ static void report_goal(const struct bench_result *result, const struct bench_go
 static void report_absent(const struct bench_case *bench)
 {
     for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
-        if (bench->peers[i]->absent != NULL)
-            printf("  %s is left out: %s\n", bench->peers[i]->name, bench->peers[i]->absent);
+        const char *why = bench_peer_absent(bench->peers[i]);
+        if (why != NULL)
+            printf("  %s is left out: %s\n", bench->peers[i]->name, why);
     }
 }
 
@@ -254,12 +255,13 @@ static void json_absent(FILE *file, const struct bench_case *bench)
     const char *between = "";
     (void)fprintf(file, ", \"absent\": [");
     for (uint32_t i = 0; i < BENCH_PEERS_MAX && bench->peers[i] != NULL; i++) {
-        if (bench->peers[i]->absent == NULL)
+        const char *why = bench_peer_absent(bench->peers[i]);
+        if (why == NULL)
             continue;
         (void)fprintf(file, "%s{", between);
         json_member(file, "peer", bench->peers[i]->name);
         (void)fprintf(file, ", ");
-        json_member(file, "why", bench->peers[i]->absent);
+        json_member(file, "why", why);
         (void)fprintf(file, "}");
         between = ", ";
     }

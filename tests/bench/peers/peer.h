@@ -28,7 +28,9 @@ struct bench_setup {
 struct bench_peer {
     const char *name;
     const char *absent; /* why this program is without it; NULL: it is there */
-    uint32_t variant;   /* means something to the peer alone */
+    /* Why it cannot be here, though the program has it; NULL: it can. May be NULL itself. */
+    const char *(*missing)(void);
+    uint32_t variant; /* means something to the peer alone */
     /* Of a workload that starts its threads itself: its own struct; the functions below are NULL
      * then. Else what the peer likes. */
     const void *ops;
