@@ -41,7 +41,6 @@
 #define RUNTIME_STOP_POLL_NS 500000u /* between two looks of a stop */
 #define RUNTIME_CONFIG_MIN_SIZE offsetof(numaperf_rt_config_t, nodes)
 #define RUNTIME_OPTIONS_MIN_SIZE offsetof(numaperf_spawn_options_t, priority)
-#define RUNTIME_STATS_MIN_SIZE sizeof(numaperf_worker_stats_t)
 #define RUNTIME_PLACEMENT_MIN_SIZE sizeof(numaperf_placement_t)
 
 _Static_assert(offsetof(numaperf_rt_config_t, nodes) == 32, "public struct: append only");
@@ -182,6 +181,7 @@ static void runtime_free(numaperf_rt_t *rt)
     numaperf__auditor_destroy(rt);
     numaperf__evidence_destroy(rt->evidence);
     numaperf__layout_destroy(rt);
+    numaperf__tallies_destroy(rt);
     numaperf_topology_destroy(rt->own_topology);
     free(rt);
 }
@@ -224,6 +224,8 @@ static int runtime_assemble(numaperf_rt_t *rt)
     if (rc == 0)
         rc = numaperf__layout_inboxes(rt);
     if (rc < 0)
+    if (rc == 0)
+        rc = numaperf__tallies_create(rt);
         return rc;
     /* libuv's pool threads inherit from who makes them: not from a pinned worker, then. */
     rc = numaperf__pool_create();
@@ -500,21 +502,6 @@ int numaperf_rt_enforcement(const numaperf_rt_t *rt, numaperf_enforcement_t *out
     for (uint32_t i = 1; i < rt->worker_count; i++)
         numaperf__enforce_lower(out, &rt->workers[i].enforcement);
     return 0;
-}
-
-int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t index, numaperf_worker_stats_t *out)
-{
-    const numaperf_worker_t *worker = numaperf_rt_worker(rt, index);
-    if (worker == NULL)
-        return numaperf__fail(-EINVAL, 0, "stats", "there is no worker %u", index);
-    numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
-    stats.node = worker->node->id;
-    stats.cpu = worker->cpu;
-    stats.index = index;
-    if (index == worker->node->first_worker)
-        stats.stolen_from = atomic_load_explicit(&worker->node->stolen_from, memory_order_relaxed);
-    numaperf__stats_snapshot(&worker->counters, &stats);
-    return numaperf__result_store(out, RUNTIME_STATS_MIN_SIZE, &stats, sizeof(stats), "stats");
 }
 
 uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt)

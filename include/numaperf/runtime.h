@@ -348,6 +348,62 @@ NUMAPERF_API int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t inde
 NUMAPERF_API uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt);
 
 /**
+ * Figures of the whole runtime, without stopping anything; exact once it has stopped: then every
+ * task that was accepted is one that ran or one that was cancelled. While it works they are a
+ * recent picture, each number true by itself.
+ *
+ * Returns:  0; -EINVAL.
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_stats(const numaperf_rt_t *rt, numaperf_rt_stats_t *out);
+
+/**
+ * The same of one node: tasks homed there, and its workers.
+ *
+ * Returns:  0; -EINVAL; NUMAPERF_E_NO_NODE the runtime has no workers there.
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_node_stats(const numaperf_rt_t *rt, int node,
+                                        numaperf_rt_stats_t *out);
+
+/**
+ * How many tasks homed on node `home` ran on workers of node `node`. Over all homes these sum up
+ * to what the node ran, over all nodes to what was homed there and ran.
+ *
+ * Returns:  0; -EINVAL; NUMAPERF_E_NO_NODE the runtime has no workers on one of them.
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_matrix(const numaperf_rt_t *rt, int home, int node, uint64_t *out);
+
+/**
+ * All figures, of the runtime, its nodes and its workers, as text for people.
+ *
+ * Returns:  0; -EINVAL; -ENOMEM.
+ * Owner:    `*out_text` is the caller's, for free(3).
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_stats_text(const numaperf_rt_t *rt, char **out_text);
+
+/**
+ * The same as a JSON document; `schema` in it names the version. Times are nanoseconds; a
+ * histogram lists those of its buckets that hold something, by their smallest value.
+ *
+ * Returns:  0; -EINVAL; -ENOMEM.
+ * Owner:    `*out_json` is the caller's, for free(3).
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_stats_json(const numaperf_rt_t *rt, char **out_json);
+
+/**
+ * The same for Prometheus to scrape, in its text format; every name begins numaperf_.
+ *
+ * Returns:  0; -EINVAL; -ENOMEM.
+ * Owner:    `*out_text` is the caller's, for free(3).
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_stats_prometheus(const numaperf_rt_t *rt, char **out_text);
+
+/**
  * Where everything is and what proves it: one JSON document about machine, kernel, settings and,
  * for every worker's thread, arena, stack, ring and io-wq, what was asked, what the kernel said at
  * start and what it says now, with times and reasons. Everything is read back for it, every page

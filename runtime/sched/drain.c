@@ -87,6 +87,7 @@ static void drain_cancel_inbox(numaperf_rt_t *rt, struct numaperf__inbox *inbox)
     while (numaperf__inbox_pop(inbox, &task)) {
         if (task.fn != NULL)
             numaperf__task_cancel(rt, &task);
+        numaperf__tally_outside(rt, &task);
         /* Release pairs with the acquire in drain_finished(). */
         (void)atomic_fetch_add_explicit(&rt->finished_outside, 1, memory_order_release);
     }

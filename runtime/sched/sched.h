@@ -13,6 +13,7 @@
 #include "sched/inbox.h"
 #include "sched/latch.h"
 #include "stat/stats.h"
+#include "stat/tally.h"
 
 #include <numaperf/runtime.h>
 
@@ -75,6 +76,10 @@ struct numaperf_worker {
     _Atomic uint64_t finished; /* tasks run or cancelled here */
     atomic_bool at_latch;      /* waits for the other workers, not in a callback */
     _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
+    /* Of tasks; made by itself, before the first callback. */
+    struct numaperf__tally *tally;
+    /* The task it is in; NULL in a callback of its loop. */
+    _Atomic(numaperf_task_fn) running;
     uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
     uint32_t next_source;      /* of its three inboxes, which one is asked first */
     uint32_t barren;           /* rounds with work announced but none to be had */
@@ -143,6 +148,7 @@ struct numaperf_rt {
 /* ---- idle.c: who sleeps, who is woken ---- */
 
 /* A task was pushed for the node: wake a worker that may run it unless one is searching. */
+    struct numaperf__tally *outside;     /* tasks taken by threads that are no workers */
 void numaperf__wake_for_node(struct numaperf__node *node, bool stealable);
 /* A task was pushed for this worker alone. */
 void numaperf__wake_worker(struct numaperf_worker *worker);
@@ -203,6 +209,26 @@ int numaperf__worker_thread_create(struct numaperf_worker *worker);
 /* Join it, if it was created, and unmap its stack. */
 void numaperf__worker_thread_join(struct numaperf_worker *worker);
 /* Whether the calling thread is a worker of this runtime. */
+/* ---- pair.c: what one node may take from another ---- */
+
+/* The pairs, victims and thieves of the nodes, from policy, distances and the user's rules. */
+int numaperf__pairs_create(numaperf_rt_t *rt);
+void numaperf__pairs_destroy(numaperf_rt_t *rt);
+
+/* ---- snapshot.c: what was counted ---- */
+
+/* The tally of all threads that are no workers, before any thread exists. 0 or -ENOMEM. */
+int numaperf__tallies_create(numaperf_rt_t *rt);
+/* It, and those of the workers. */
+void numaperf__tallies_destroy(numaperf_rt_t *rt);
+/* A thread that is no worker took this task out of its queue: cancelled, or it was taken back. */
+void numaperf__tally_outside(numaperf_rt_t *rt, const struct numaperf__task *task);
+/* On the worker, for a task that was stamped: it has waited that long when it is about to run. */
+static inline void numaperf__worker_sample_wait(struct numaperf_worker *worker, uint64_t waited_ns)
+{
+    numaperf__histogram_record_owner(&worker->tally->wait, waited_ns);
+}
+
 bool numaperf__worker_is_of(const numaperf_rt_t *rt);
 
 /* ---- auditor.c: whether it still is ---- */

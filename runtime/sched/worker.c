@@ -10,6 +10,7 @@
  * thread has ended (states, counters, inboxes, the wake) lives until the runtime is destroyed.
  */
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "io/loop.h"
 #include "sched/sched.h"
@@ -44,19 +45,32 @@ static void worker_finish(struct numaperf_worker *worker)
     atomic_store_explicit(&worker->finished, finished + 1, memory_order_release);
 }
 
-static void worker_run_task(struct numaperf_worker *worker, const struct numaperf__task *task)
+static void worker_call_timed(struct numaperf_worker *worker, const struct numaperf__task *task)
 {
-    if (task->fn == NULL) {
+    uint64_t start_ns = numaperf__clock_now_ns();
+    task->fn(worker, task->arg);
+    numaperf__histogram_record_owner(&worker->tally->run, numaperf__clock_now_ns() - start_ns);
+}
+
+{
+static void worker_run_task(struct numaperf_worker *worker, const struct numaperf__task *task)
+    struct numaperf__tally_home *home = &worker->tally->homes[task->home];
         /* A place that its submitter took back. */
+    if (task->fn == NULL) {
     } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
-        numaperf__counter_add_owner(&worker->counters.cancelled, 1);
+        numaperf__counter_add_owner(&home->retracted, 1);
+        numaperf__counter_add_owner(&home->cancelled, 1);
         numaperf__task_cancel(worker->rt, task);
     } else {
-        if (task->home != worker->node->index)
-            numaperf__counter_add_owner(&worker->counters.ran_remote, 1);
         numaperf__loop_refresh_time(worker->loop);
-        task->fn(worker, task->arg);
-        numaperf__counter_add_owner(&worker->counters.ran, 1);
+        /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
+        atomic_store_explicit(&worker->running, task->fn, memory_order_relaxed);
+        if (numaperf__tally_samples_owner(worker->tally))
+            worker_call_timed(worker, task);
+        else
+            task->fn(worker, task->arg);
+        atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
+        numaperf__counter_add_owner(&home->ran, 1);
     }
     worker_finish(worker);
 }
@@ -132,11 +146,24 @@ static int worker_start_node_callback(struct numaperf_worker *worker)
     return rc;
 }
 
-/* Every phase, together with the others; false when the start was aborted, here or elsewhere. */
+/* The tally is made here so that its pages are near: first touched by a thread that is placed. */
+static int worker_make(struct numaperf_worker *worker)
+{
+    int rc = numaperf__worker_place(worker);
+    if (rc < 0)
+        return rc;
+    worker->tally = numaperf__tally_create(worker->rt->node_count, worker->index);
+    if (worker->tally == NULL)
+        return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the counters of worker %u",
+                              worker->index);
+    return 0;
+}
+
 static bool worker_start(struct numaperf_worker *worker)
 {
-    static int (*const phases[])(struct numaperf_worker *) = {
-        numaperf__worker_place, worker_start_callback, worker_start_node_callback};
+/* Every phase, together with the others; false when the start was aborted, here or elsewhere. */
+    static int (*const phases[])(struct numaperf_worker *) = {worker_make, worker_start_callback,
+                                                              worker_start_node_callback};
     struct numaperf__latch *latch = &worker->rt->start_latch;
     for (size_t i = 0; i < sizeof(phases) / sizeof(phases[0]); i++) {
         if (phases[i](worker) < 0) {
