@@ -180,8 +180,8 @@ static void runtime_free(numaperf_rt_t *rt)
 {
     numaperf__auditor_destroy(rt);
     numaperf__evidence_destroy(rt->evidence);
-    numaperf__layout_destroy(rt);
     numaperf__tallies_destroy(rt);
+    numaperf__layout_destroy(rt);
     numaperf_topology_destroy(rt->own_topology);
     free(rt);
 }
@@ -223,9 +223,9 @@ static int runtime_assemble(numaperf_rt_t *rt)
         rc = numaperf__workers_check_room(rt);
     if (rc == 0)
         rc = numaperf__layout_inboxes(rt);
-    if (rc < 0)
     if (rc == 0)
         rc = numaperf__tallies_create(rt);
+    if (rc < 0)
         return rc;
     /* libuv's pool threads inherit from who makes them: not from a pinned worker, then. */
     rc = numaperf__pool_create();

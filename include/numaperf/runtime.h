@@ -332,22 +332,6 @@ NUMAPERF_API numaperf_worker_t *numaperf_rt_worker(const numaperf_rt_t *rt, uint
 NUMAPERF_API int numaperf_rt_enforcement(const numaperf_rt_t *rt, numaperf_enforcement_t *out);
 
 /**
- * Counters of one worker, without stopping it; exact once the runtime has stopped.
- *
- * Returns:  0; -EINVAL.
- * Threads:  any.
- */
-NUMAPERF_API int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t index,
-                                          numaperf_worker_stats_t *out);
-
-/**
- * How often the auditor found a drift; an episode counts once.
- *
- * Threads:  any.
- */
-NUMAPERF_API uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt);
-
-/**
  * Figures of the whole runtime, without stopping anything; exact once it has stopped: then every
  * task that was accepted is one that ran or one that was cancelled. While it works they are a
  * recent picture, each number true by itself.
@@ -402,6 +386,22 @@ NUMAPERF_API int numaperf_rt_stats_json(const numaperf_rt_t *rt, char **out_json
  * Threads:  any.
  */
 NUMAPERF_API int numaperf_rt_stats_prometheus(const numaperf_rt_t *rt, char **out_text);
+
+/**
+ * Counters of one worker, without stopping it; exact once the runtime has stopped.
+ *
+ * Returns:  0; -EINVAL.
+ * Threads:  any.
+ */
+NUMAPERF_API int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t index,
+                                          numaperf_worker_stats_t *out);
+
+/**
+ * How often the auditor found a drift; an episode counts once.
+ *
+ * Threads:  any.
+ */
+NUMAPERF_API uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt);
 
 /**
  * Where everything is and what proves it: one JSON document about machine, kernel, settings and,

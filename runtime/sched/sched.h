@@ -73,13 +73,13 @@ struct numaperf_worker {
 
     /* Written by the worker itself. */
     alignas(NUMAPERF_CACHE_LINE) struct numaperf__worker_counters counters;
-    _Atomic uint64_t finished; /* tasks run or cancelled here */
-    atomic_bool at_latch;      /* waits for the other workers, not in a callback */
-    _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
     /* Of tasks; made by itself, before the first callback. */
     struct numaperf__tally *tally;
     /* The task it is in; NULL in a callback of its loop. */
     _Atomic(numaperf_task_fn) running;
+    _Atomic uint64_t finished; /* tasks run or cancelled here */
+    atomic_bool at_latch;      /* waits for the other workers, not in a callback */
+    _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
     uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
     uint32_t next_source;      /* of its three inboxes, which one is asked first */
     uint32_t barren;           /* rounds with work announced but none to be had */
@@ -143,12 +143,12 @@ struct numaperf_rt {
     bool joined;                         /* all threads are joined */
     struct numaperf__auditor *auditor;   /* written by start; NULL when auditing is off */
     struct numaperf__evidence *evidence; /* written by start */
+    struct numaperf__tally *outside;     /* tasks taken by threads that are no workers */
 };
 
 /* ---- idle.c: who sleeps, who is woken ---- */
 
 /* A task was pushed for the node: wake a worker that may run it unless one is searching. */
-    struct numaperf__tally *outside;     /* tasks taken by threads that are no workers */
 void numaperf__wake_for_node(struct numaperf__node *node, bool stealable);
 /* A task was pushed for this worker alone. */
 void numaperf__wake_worker(struct numaperf_worker *worker);
@@ -202,19 +202,6 @@ int numaperf__layout_inboxes(numaperf_rt_t *rt);
 uint64_t numaperf__layout_inbox_bytes(const struct numaperf__node *node);
 void numaperf__layout_destroy(numaperf_rt_t *rt);
 
-/* ---- worker.c ---- */
-
-/* Create the thread of a worker, on a stack of its node. */
-int numaperf__worker_thread_create(struct numaperf_worker *worker);
-/* Join it, if it was created, and unmap its stack. */
-void numaperf__worker_thread_join(struct numaperf_worker *worker);
-/* Whether the calling thread is a worker of this runtime. */
-/* ---- pair.c: what one node may take from another ---- */
-
-/* The pairs, victims and thieves of the nodes, from policy, distances and the user's rules. */
-int numaperf__pairs_create(numaperf_rt_t *rt);
-void numaperf__pairs_destroy(numaperf_rt_t *rt);
-
 /* ---- snapshot.c: what was counted ---- */
 
 /* The tally of all threads that are no workers, before any thread exists. 0 or -ENOMEM. */
@@ -229,6 +216,13 @@ static inline void numaperf__worker_sample_wait(struct numaperf_worker *worker, 
     numaperf__histogram_record_owner(&worker->tally->wait, waited_ns);
 }
 
+/* ---- worker.c ---- */
+
+/* Create the thread of a worker, on a stack of its node. */
+int numaperf__worker_thread_create(struct numaperf_worker *worker);
+/* Join it, if it was created, and unmap its stack. */
+void numaperf__worker_thread_join(struct numaperf_worker *worker);
+/* Whether the calling thread is a worker of this runtime. */
 bool numaperf__worker_is_of(const numaperf_rt_t *rt);
 
 /* ---- auditor.c: whether it still is ---- */

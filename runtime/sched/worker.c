@@ -52,13 +52,13 @@ static void worker_call_timed(struct numaperf_worker *worker, const struct numap
     numaperf__histogram_record_owner(&worker->tally->run, numaperf__clock_now_ns() - start_ns);
 }
 
-{
 static void worker_run_task(struct numaperf_worker *worker, const struct numaperf__task *task)
+{
     struct numaperf__tally_home *home = &worker->tally->homes[task->home];
-        /* A place that its submitter took back. */
     if (task->fn == NULL) {
-    } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
+        /* A place that its submitter took back. */
         numaperf__counter_add_owner(&home->retracted, 1);
+    } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
         numaperf__counter_add_owner(&home->cancelled, 1);
         numaperf__task_cancel(worker->rt, task);
     } else {
@@ -159,9 +159,9 @@ static int worker_make(struct numaperf_worker *worker)
     return 0;
 }
 
+/* Every phase, together with the others; false when the start was aborted, here or elsewhere. */
 static bool worker_start(struct numaperf_worker *worker)
 {
-/* Every phase, together with the others; false when the start was aborted, here or elsewhere. */
     static int (*const phases[])(struct numaperf_worker *) = {worker_make, worker_start_callback,
                                                               worker_start_node_callback};
     struct numaperf__latch *latch = &worker->rt->start_latch;
