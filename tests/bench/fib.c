@@ -30,6 +30,12 @@ struct fib_frame {
     _Atomic uint64_t sum;
 };
 
+/* Kept until the process of the sample ends: its frames go from thread to thread. */
+struct fib_block {
+    struct fib_block *next;
+    struct fib_frame frames[FIB_FRAMES];
+};
+
 struct fib_run {
     const struct bench_peer *peer;
     uint32_t cutoff;
@@ -38,28 +44,27 @@ struct fib_run {
 
 static struct bench_tally tally;
 static _Thread_local struct fib_frame *fib_free;
-
-static struct fib_frame *fib_frame_alloc(void)
-{
-    if (fib_free == NULL) {
-        /* Kept until the process of the sample ends: its frames go from thread to thread. */
-        struct fib_frame *block = calloc(FIB_FRAMES, sizeof(*block));
-        if (block == NULL)
-            abort(); /* there is nobody to tell in the middle of a tree */
-        for (uint32_t i = 0; i < FIB_FRAMES; i++) {
-            block[i].parent = fib_free;
-            fib_free = &block[i];
-        }
-    }
-    struct fib_frame *frame = fib_free;
-    fib_free = frame->parent;
-    return frame;
-}
+static _Atomic(struct fib_block *) fib_blocks;
 
 static void fib_frame_free(struct fib_frame *frame)
 {
     frame->parent = fib_free;
     fib_free = frame;
+}
+
+static struct fib_frame *fib_frame_alloc(void)
+{
+    if (fib_free == NULL) {
+        struct fib_block *block = calloc(1, sizeof(*block));
+        if (block == NULL)
+            abort(); /* there is nobody to tell in the middle of a tree */
+        block->next = atomic_exchange_explicit(&fib_blocks, block, memory_order_relaxed);
+        for (uint32_t i = 0; i < FIB_FRAMES; i++)
+            fib_frame_free(&block->frames[i]);
+    }
+    struct fib_frame *frame = fib_free;
+    fib_free = frame->parent;
+    return frame;
 }
 
 /* Upwards, as long as the other value is there already. */

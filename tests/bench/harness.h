@@ -71,6 +71,8 @@ extern const struct bench_workload bench_pingpong;
 extern const struct bench_workload bench_fib_tree;
 extern const struct bench_workload bench_gain;
 extern const struct bench_workload bench_overhead;
+extern const struct bench_workload bench_steal;
+extern const struct bench_workload bench_timers;
 extern const struct bench_workload bench_wakepath;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;

@@ -17,8 +17,11 @@
 #define MAIN_CASES_MAX 128u
 
 static const struct bench_workload *const workloads[] = {
-    &bench_spawn, &bench_wake,     &bench_pingpong, &bench_fib_tree, &bench_gain,
-    &bench_idle,  &bench_overhead, &bench_wakepath, &bench_echo,
+    &bench_spawn,  &bench_wake,     &bench_pingpong, &bench_fib_tree, &bench_gain,
+    &bench_idle,   &bench_overhead, &bench_steal,    &bench_wakepath, &bench_echo,
+#ifdef NUMAPERF_BENCH_HAS_TIMERS
+    &bench_timers,
+#endif
 };
 #define MAIN_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 

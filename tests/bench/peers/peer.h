@@ -75,6 +75,9 @@ extern const struct bench_peer bench_tbb_enqueue;
 extern const struct bench_peer bench_tbb_group;
 /* Fork and join alone. */
 extern const struct bench_peer bench_openmp;
+/* Queues alone, see steal.h: the textbook's, and the one that the runtime has. */
+extern const struct bench_peer bench_chase_lev;
+extern const struct bench_peer bench_numaperf_queue;
 
 /* Fill in setup->cpus by starting numaperf once and asking it. */
 int bench_numaperf_layout(struct bench_setup *setup);
