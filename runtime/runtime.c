@@ -22,6 +22,7 @@
 #include "place/enforce.h"
 #include "place/region.h"
 #include "sched/look.h"
+#include "sched/rule.h"
 #include "sched/sched.h"
 #include "sched/watch.h"
 
@@ -88,7 +89,7 @@ static int runtime_check_config(const numaperf_rt_config_t *cfg)
         if (rc < 0)
             return rc;
     }
-    return 0;
+    return numaperf__rule_check_rows(cfg->steal_rules, cfg->steal_rule_count);
 }
 
 static void runtime_fill_defaults(numaperf_rt_config_t *cfg)

@@ -104,6 +104,15 @@ typedef void (*numaperf_violation_cb)(numaperf_rt_t *rt, const numaperf_violatio
  * When workers of one node may take unbound tasks of another: a row of rt_config's steal_rules.
  * The first row that names the pair decides; a pair that none names has the defaults, and a field
  * that is 0 has its default, too. The steal policy comes first: what it forbids no rule allows.
+ *
+ * The elements of the array are as large as `size` of the first one says, and all say the same. A
+ * bad row fails the start: -EINVAL or -E2BIG, naming row and field; NUMAPERF_E_NO_NODE for a node
+ * on which the runtime has no workers, as the rule would silently not hold; -EINVAL for a node that
+ * is its own thief.
+ *
+ * The waiting time by distance: 0 up to 12, 2 us up to 19, 5 us up to 29, 20 us beyond and where
+ * the distance is not known; 0 everywhere with NUMAPERF_STEAL_ANY. A thief learns it by looking: a
+ * task has waited since it was first seen to wait, so one may have waited somewhat longer.
  */
 typedef struct numaperf_steal_rule {
     uint32_t size;         /* bytes of this struct the caller knows; set by _INIT */
@@ -113,8 +122,10 @@ typedef struct numaperf_steal_rule {
     uint32_t backlog_min;  /* tasks that must wait there; 0: 1 */
     uint32_t batch_max;    /* tasks taken at once, at most half of those that wait; 0: 64 */
     uint64_t wait_ns_min;  /* how long the oldest must have waited; 0: by distance; UINT64_MAX: 0 */
-    uint64_t budget_per_s; /* tasks taken by the thief node in a second; 0: no limit */
-    uint64_t budget_burst; /* tasks taken at once after a pause; 0: a tenth of budget_per_s */
+    uint64_t budget_per_s; /* tasks that the thief node takes from the victim node in a second, at
+                              most 10^9; 0: no limit */
+    uint64_t budget_burst; /* of them at once after a pause, at most 10^9; 0: a tenth of
+                              budget_per_s; without that -EINVAL */
 } numaperf_steal_rule_t;
 
 #define NUMAPERF_STEAL_RULE_INIT                                                              \
@@ -142,7 +153,12 @@ typedef struct numaperf_stall {
 
 /* Called on a thread of the runtime's own, once a stall. */
 typedef void (*numaperf_stall_cb)(numaperf_rt_t *rt, const numaperf_stall_t *stall, void *data);
-/* Called on a worker of the node: a spawn was refused with -EAGAIN, and there is room again. */
+/*
+ * Called on a worker of the node when a spawn to it was refused with -EAGAIN, and fewer than three
+ * quarters of task_limit_per_node wait again, with room for the smallest spawn refused: once for
+ * all that were refused since the last call, perhaps while others fill the room. Not after a stop
+ * has begun.
+ */
 typedef void (*numaperf_room_cb)(numaperf_worker_t *worker, int node, void *data);
 
 typedef struct numaperf_rt_config {

@@ -12,7 +12,6 @@
 #include "place/headroom.h"
 #include "place/region.h"
 #include "sched/sched.h"
-#include "sched/steal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -174,31 +173,6 @@ static int layout_node_workers(numaperf_rt_t *rt, struct numaperf__node *node, i
     return 0;
 }
 
-/* ---- victims ---- */
-
-static int layout_victims(numaperf_rt_t *rt)
-{
-    uint32_t n = rt->node_count;
-    int32_t *distances = calloc((size_t)n * n, sizeof(*distances));
-    rt->victim_table = calloc((size_t)n * n, sizeof(*rt->victim_table));
-    if (distances == NULL || rt->victim_table == NULL) {
-        free(distances);
-        return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the distances");
-    }
-    for (uint32_t from = 0; from < n; from++) {
-        for (uint32_t to = 0; to < n; to++)
-            distances[from * n + to] =
-                numaperf_topology_distance(rt->topology, rt->nodes[from].id, rt->nodes[to].id);
-    }
-    for (uint32_t i = 0; i < n; i++) {
-        rt->nodes[i].victims = rt->victim_table + (size_t)i * n;
-        rt->nodes[i].victim_count =
-            numaperf__steal_order(rt->config.steal_policy, distances, n, i, rt->nodes[i].victims);
-    }
-    free(distances);
-    return 0;
-}
-
 /* ---- whole ---- */
 
 static void *layout_alloc(size_t count, size_t size)
@@ -232,7 +206,7 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
     }
     free(cpus);
     NUMAPERF_ASSERT(rc < 0 || first_worker == rt->worker_count);
-    return rc < 0 ? rc : layout_victims(rt);
+    return rc < 0 ? rc : numaperf__pairs_create(rt);
 }
 
 static uint64_t layout_places(const struct numaperf__node *node)
@@ -334,10 +308,9 @@ void numaperf__layout_destroy(numaperf_rt_t *rt)
         numaperf__inbox_fini(&rt->nodes[i].fixed);
         numaperf_region_destroy(rt->nodes[i].places);
     }
-    free(rt->victim_table);
+    numaperf__pairs_destroy(rt);
     free(rt->nodes);
     free(rt->workers);
-    rt->victim_table = NULL;
     rt->nodes = NULL;
     rt->workers = NULL;
     rt->worker_count = 0;

@@ -62,9 +62,12 @@ struct numaperf__node {
     uint32_t first_worker;
     uint32_t worker_count;
     uint32_t victim_count;
+    uint32_t thief_count;
     numaperf_region_t *places; /* memory of the rings of its inboxes and its workers' */
     bool limit_is_tight;       /* the rings alone may hold more than the limit */
     uint32_t *victims; /* indexes of the nodes it may steal from, in order; in rt->victim_table */
+    uint32_t *thieves; /* of those that may steal from it, the nearest first; the same */
+    _Atomic uint64_t room_wanted; /* of a refused spawn; written by room.c, rarely */
 };
 
 struct numaperf_worker {
@@ -134,6 +137,8 @@ struct numaperf_rt {
     struct numaperf_worker *workers;
     uint32_t worker_count;
     uint32_t *victim_table;
+    struct numaperf__pair *pairs;          /* [thief * node_count + victim]; pair.c */
+    struct numaperf__budget *budgets;      /* of the pairs that have one */
     int16_t node_index[NUMAPERF_NODE_MAX]; /* OS id to index; -1 */
 
     struct numaperf__latch start_latch; /* workers and the starter */
@@ -172,6 +177,8 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
                      void *const *args, size_t count);
 /* One fixed task on every node, or none; the number of nodes. */
 int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg);
+/* How many tasks of a node wait, all told; a recent picture. */
+uint64_t numaperf__submit_waiting(const struct numaperf__node *node);
 /* The node that an OS id or NUMAPERF_NODE_* means now; NULL and the error recorded. */
 struct numaperf__node *numaperf__submit_node(numaperf_rt_t *rt, int node);
 
@@ -201,6 +208,12 @@ int numaperf__layout_inboxes(numaperf_rt_t *rt);
 /* How much that is for one node. */
 uint64_t numaperf__layout_inbox_bytes(const struct numaperf__node *node);
 void numaperf__layout_destroy(numaperf_rt_t *rt);
+
+/* ---- pair.c: what one node may take from another ---- */
+
+/* The pairs, victims and thieves of the nodes, from policy, distances and the user's rules. */
+int numaperf__pairs_create(numaperf_rt_t *rt);
+void numaperf__pairs_destroy(numaperf_rt_t *rt);
 
 /* ---- snapshot.c: what was counted ---- */
 
