@@ -33,6 +33,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "io/loop.h"
+#include "sched/room.h"
 #include "sched/sched.h"
 
 #include <sched.h>
@@ -99,14 +100,13 @@ void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
     struct numaperf_worker *workers = node->rt->workers;
     if (idle_has_searching(node) || idle_wake_one_of(node, workers) || !stealable)
         return;
-    /* Every policy lets all nodes steal or none, so the victims of this node are its thieves. */
     struct numaperf__node *nodes = node - node->index;
-    for (uint32_t i = 0; i < node->victim_count; i++) {
-        if (idle_has_searching(&nodes[node->victims[i]]))
+    for (uint32_t i = 0; i < node->thief_count; i++) {
+        if (idle_has_searching(&nodes[node->thieves[i]]))
             return;
     }
-    for (uint32_t i = 0; i < node->victim_count; i++) {
-        if (idle_wake_one_of(&nodes[node->victims[i]], workers))
+    for (uint32_t i = 0; i < node->thief_count; i++) {
+        if (idle_wake_one_of(&nodes[node->thieves[i]], workers))
             return;
     }
 }
@@ -215,7 +215,8 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
     numaperf__rt_close_if_drained(worker->rt);
     /* The signal of a change of state may have been reaped in the turn before: look again. One that
      * comes after this look finds the wake armed. */
-    if (!idle_has_work(worker) && numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
+    if (!idle_has_work(worker) && !numaperf__room_pending(worker->node) &&
+        numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
         numaperf__counter_add_owner(&worker->counters.parks, 1);
         numaperf__loop_wait(worker->loop, timeout_ns);
     }

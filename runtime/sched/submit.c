@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "place/pin.h"
+#include "sched/room.h"
 #include "sched/sched.h"
 
 #include <errno.h>
@@ -35,6 +36,11 @@ static uint64_t submit_waiting(const numaperf_rt_t *rt, const struct numaperf__n
     for (uint32_t i = 0; i < node->worker_count; i++)
         sum += numaperf__inbox_depth(&rt->workers[node->first_worker + i].bound);
     return sum;
+}
+
+uint64_t numaperf__submit_waiting(const struct numaperf__node *node)
+{
+    return submit_waiting(node->rt, node);
 }
 
 static bool submit_has_room(const numaperf_rt_t *rt, const struct numaperf__node *node,
@@ -70,7 +76,7 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
                                     : to->stealable    ? &to->node->unbound
                                                        : &to->node->fixed;
     if (!submit_has_room(rt, to->node, inbox, count))
-        return -EAGAIN;
+        return numaperf__room_refuse(to->node, count);
     struct numaperf__ticket ticket;
     if (numaperf__inbox_reserve(inbox, count, &ticket) < 0)
         return numaperf__fail(-ENOMEM, ENOMEM, "spawn", "no memory for %zu tasks", count);
@@ -91,7 +97,7 @@ int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg
         return submit_refuse_stopping();
     for (uint32_t i = 0; i < rt->node_count; i++) {
         if (!submit_has_room(rt, &rt->nodes[i], &rt->nodes[i].fixed, 1))
-            return -EAGAIN;
+            return numaperf__room_refuse(&rt->nodes[i], 1);
     }
     NUMAPERF_ASSERT(rt->node_count > 0);
     struct numaperf__ticket *tickets = calloc(rt->node_count, sizeof(*tickets));

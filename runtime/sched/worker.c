@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "io/loop.h"
+#include "sched/room.h"
 #include "sched/sched.h"
 
 #include <errno.h>
@@ -96,6 +97,7 @@ static void worker_loop(struct numaperf_worker *worker)
         /* After the turn, which may have taken in the wake that came with it. */
         if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
             numaperf__worker_put_back(worker);
+        numaperf__room_tell(worker);
         uint32_t ran = 0;
         struct numaperf__task task;
         while (ran < WORKER_TASK_BUDGET && numaperf__worker_take_own(worker, &task)) {
