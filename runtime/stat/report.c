@@ -24,9 +24,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REPORT_TEXT_START 16384u /* bytes; doubled as needed */
-#define REPORT_OCTAVE 8u         /* buckets between a power of two and the next */
-#define REPORT_OCTAVE_FIRST 56u  /* first bucket told of by itself: values from 512 on */
+#define REPORT_TEXT_START 4096u /* bytes; doubled as needed */
+#define REPORT_OCTAVE 8u        /* buckets between a power of two and the next */
+#define REPORT_OCTAVE_FIRST 56u /* first bucket told of by itself: values from 512 on */
 #define REPORT_SAMPLED "a sample of the tasks"
 
 /* ---- text ---- */
