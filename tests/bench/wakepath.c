@@ -6,7 +6,7 @@
  * here for what the rest costs beyond them.
  *
  * The sleeper owns its ring, the waker the one it may send from; the futex word and the count of
- * wakes are shared. `seen_ns` is written by the sleeper before it counts the wake.
+ * wakes are shared.
  */
 #include "harness.h"
 
@@ -41,10 +41,10 @@ struct wakepath {
     struct epoll_event interest;
     int event;
     int epoll;
-    uint64_t event_value; /* the kernel writes it */
-    uint64_t seen_ns;
+    uint64_t event_value;                 /* the kernel writes it */
     _Alignas(128) _Atomic uint32_t word;  /* counted up by the waker */
     _Alignas(128) _Atomic uint32_t woken; /* counted up by the sleeper */
+    _Atomic uint64_t seen_ns;             /* written by the sleeper before */
     _Alignas(128) _Atomic bool ready;
     _Atomic bool stop;
 };
@@ -205,7 +205,7 @@ static void *wakepath_sleeper(void *arg)
     atomic_store_explicit(&path->ready, true, memory_order_release);
     while (rc >= 0 && !atomic_load_explicit(&path->stop, memory_order_acquire)) {
         rc = path->ops->sleep(path);
-        path->seen_ns = bench_now_ns();
+        atomic_store_explicit(&path->seen_ns, bench_now_ns(), memory_order_relaxed);
         (void)atomic_fetch_add_explicit(&path->woken, 1, memory_order_release);
     }
     if (rc < 0 && path->rc == 0)
@@ -227,7 +227,8 @@ static int wakepath_once(struct wakepath *path, double *out_cost_ns, double *out
     while (atomic_load_explicit(&path->woken, memory_order_acquire) == before)
         continue;
     *out_cost_ns = (double)(end_ns - start_ns);
-    *out_latency_ns = (double)(path->seen_ns - start_ns);
+    uint64_t seen_ns = atomic_load_explicit(&path->seen_ns, memory_order_relaxed);
+    *out_latency_ns = (double)(seen_ns - start_ns);
     return 0;
 }
 
