@@ -221,8 +221,11 @@ void numaperf__pairs_destroy(numaperf_rt_t *rt);
 int numaperf__tallies_create(numaperf_rt_t *rt);
 /* It, and those of the workers. */
 void numaperf__tallies_destroy(numaperf_rt_t *rt);
-/* A thread that is no worker took this task out of its queue: cancelled, or it was taken back. */
+/* A thread that is no worker took this task out of its queue, and cancelled it if it was one. */
 void numaperf__tally_outside(numaperf_rt_t *rt, const struct numaperf__task *task);
+/* These places of a queue were announced, and count as if they never were. */
+void numaperf__tally_retracted(numaperf_rt_t *rt, uint32_t home,
+                               const struct numaperf__ticket *ticket);
 /* On the worker, for a task that was stamped: it has waited that long when it is about to run. */
 static inline void numaperf__worker_sample_wait(struct numaperf_worker *worker, uint64_t waited_ns)
 {

@@ -3,8 +3,9 @@
  * Snapshots: what workers and queues have counted, summed up for a worker, a node, the runtime.
  * Nothing is stopped for them, and nobody is kept waiting: every number is read once, relaxed.
  *
- * A place of a queue that was announced and taken back again counts as accepted and as finished
- * inside (inbox.c); who asks is told of neither. So, when nothing moves any more,
+ * A place of a queue that was announced and taken back again counts as accepted and, once it came
+ * out, as finished inside (inbox.c); who asks is told of neither. After the workers have ended some
+ * may be left in the queues, where they wait for nothing. So, when nothing moves any more,
  *
  *   accepted (told) = announced - retracted = ran + cancelled
  *
@@ -47,12 +48,25 @@ void numaperf__tallies_destroy(numaperf_rt_t *rt)
 
 void numaperf__tally_outside(numaperf_rt_t *rt, const struct numaperf__task *task)
 {
-    struct numaperf__tally_home *home = &rt->outside->homes[task->home];
-    (void)atomic_fetch_add_explicit(task->fn != NULL ? &home->cancelled : &home->retracted, 1,
-                                    memory_order_relaxed);
+    if (task->fn != NULL)
+        (void)atomic_fetch_add_explicit(&rt->outside->homes[task->home].cancelled, 1,
+                                        memory_order_relaxed);
+}
+
+void numaperf__tally_retracted(numaperf_rt_t *rt, uint32_t home,
+                               const struct numaperf__ticket *ticket)
+{
+    if (ticket->spill == NULL) /* what was to be spilled is announced no more */
+        (void)atomic_fetch_add_explicit(&rt->outside->homes[home].retracted, ticket->count,
+                                        memory_order_relaxed);
 }
 
 /* ---- worker ---- */
+
+static uint64_t snapshot_waiting(const numaperf_rt_t *rt, const struct numaperf__inbox *inbox)
+{
+    return numaperf__rt_state(rt) < NUMAPERF__RT_CLOSING ? numaperf__inbox_depth(inbox) : 0;
+}
 
 static void snapshot_worker(const struct numaperf_worker *worker, numaperf_worker_stats_t *out)
 {
@@ -63,7 +77,7 @@ static void snapshot_worker(const struct numaperf_worker *worker, numaperf_worke
     out->index = worker->index;
     numaperf__tally_snapshot(worker->tally, worker->node->index, out);
     numaperf__stats_snapshot(&worker->counters, out);
-    out->waiting = numaperf__inbox_depth(&worker->bound);
+    out->waiting = snapshot_waiting(worker->rt, &worker->bound);
     numaperf_arena_stats_t arena = NUMAPERF_ARENA_STATS_INIT;
     int rc = numaperf_arena_stats(worker->arena, &arena);
     NUMAPERF_ASSERT(rc == 0); /* a worker has an arena before it has a callback */
@@ -105,17 +119,12 @@ static uint64_t snapshot_announced(const numaperf_rt_t *rt, const struct numaper
     return sum;
 }
 
-/* What became of tasks of this home that did not run. */
-static void snapshot_dropped(const numaperf_rt_t *rt, uint32_t home, uint64_t *out_cancelled,
-                             uint64_t *out_retracted)
+static uint64_t snapshot_cancelled(const numaperf_rt_t *rt, uint32_t home)
 {
-    *out_cancelled = numaperf__counter_read(&rt->outside->homes[home].cancelled);
-    *out_retracted = numaperf__counter_read(&rt->outside->homes[home].retracted);
-    for (uint32_t i = 0; i < rt->worker_count; i++) {
-        const struct numaperf__tally_home *cell = &rt->workers[i].tally->homes[home];
-        *out_cancelled += numaperf__counter_read(&cell->cancelled);
-        *out_retracted += numaperf__counter_read(&cell->retracted);
-    }
+    uint64_t sum = numaperf__counter_read(&rt->outside->homes[home].cancelled);
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        sum += numaperf__counter_read(&rt->workers[i].tally->homes[home].cancelled);
+    return sum;
 }
 
 /* `workers` are snapshots of the node's. */
@@ -129,12 +138,12 @@ static void snapshot_node(const numaperf_rt_t *rt, uint32_t index,
     for (uint32_t i = 0; i < node->worker_count; i++)
         numaperf__stats_add_worker(out, &workers[i]);
     out->stolen_from = snapshot_stolen_from(rt, index);
-    uint64_t retracted = 0;
-    snapshot_dropped(rt, index, &out->cancelled, &retracted);
-    /* Last, so that it is not below what became of tasks. */
+    out->cancelled = snapshot_cancelled(rt, index);
+    /* Last, so that it is not below what became of tasks; and never below what is subtracted. */
+    uint64_t retracted = numaperf__counter_read(&rt->outside->homes[index].retracted);
     out->accepted = snapshot_announced(rt, node) - retracted;
-    out->waiting_unbound = numaperf__inbox_depth(&node->unbound);
-    out->waiting_fixed = numaperf__inbox_depth(&node->fixed);
+    out->waiting_unbound = snapshot_waiting(rt, &node->unbound);
+    out->waiting_fixed = snapshot_waiting(rt, &node->fixed);
     uint64_t at_home = out->ran - out->ran_remote;
     out->locality = numaperf__stats_locality(at_home, at_home + out->stolen_from);
 }

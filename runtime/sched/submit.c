@@ -59,6 +59,7 @@ static bool submit_has_room(const numaperf_rt_t *rt, const struct numaperf__node
 static int submit_retract(numaperf_rt_t *rt, struct numaperf__inbox *inbox,
                           const struct numaperf__ticket *ticket)
 {
+    numaperf__tally_retracted(rt, inbox->home, ticket);
     numaperf__inbox_retract(inbox, ticket);
     numaperf__wake_all(rt); /* places that were taken back have to be counted by a worker */
     numaperf__rt_close_if_drained(rt);

@@ -58,7 +58,6 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
     struct numaperf__tally_home *home = &worker->tally->homes[task->home];
     if (task->fn == NULL) {
         /* A place that its submitter took back. */
-        numaperf__counter_add_owner(&home->retracted, 1);
     } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
         numaperf__counter_add_owner(&home->cancelled, 1);
         numaperf__task_cancel(worker->rt, task);

@@ -16,7 +16,7 @@
 struct numaperf__tally_home {
     _Atomic uint64_t ran;
     _Atomic uint64_t cancelled;
-    _Atomic uint64_t retracted; /* places of the queue that their submitter took back */
+    _Atomic uint64_t retracted; /* places that their submitter took back: outside's alone */
 };
 
 /*

@@ -70,7 +70,6 @@ static void tally_is_told_by_home(void **state)
     numaperf__counter_add_owner(&tally->homes[2].ran, 600);
     numaperf__counter_add_owner(&tally->homes[2].cancelled, 8);
     numaperf__counter_add_owner(&tally->homes[0].cancelled, 1);
-    numaperf__counter_add_owner(&tally->homes[0].retracted, 1000);
     numaperf__histogram_record_owner(&tally->wait, 100);
     numaperf__histogram_record_owner(&tally->run, 7);
     numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
