@@ -293,7 +293,11 @@ static int runtime_spawn_target(numaperf_rt_t *rt, const numaperf_spawn_options_
         return numaperf__fail(-EINVAL, 0, "spawn", "worker %d: the runtime has 0 to %u",
                               options->worker, rt->worker_count - 1);
 
+    if (options->priority > NUMAPERF_PRIORITY_THROUGHPUT)
+        return numaperf__fail(-EINVAL, 0, "spawn", "priority %u is not a NUMAPERF_PRIORITY_*",
+                              options->priority);
     out->on_cancel = options->on_cancel;
+    out->priority = options->priority;
     out->stealable = !has_worker && (options->flags & NUMAPERF_SPAWN_NEVER_STEAL) == 0;
     out->worker = has_worker ? &rt->workers[options->worker] : NULL;
     if (has_worker && (!has_node || options->node == NUMAPERF_NODE_ANY)) {

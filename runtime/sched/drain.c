@@ -7,6 +7,8 @@
  * finished, read first, equals the sum of what was accepted, read second, then nothing was
  * unfinished at the moment between the two. A submitter announces before it looks at the state:
  * either it sees the new state and retracts, or whoever changed the state sees the announcement.
+ * A worker that pushes to its own deque does not look again: what comes too late is cancelled, by
+ * whoever finds it, at the latest by that worker when it has left its loop.
  *
  * Any thread may advance the state; it only ever grows.
  */
@@ -41,15 +43,28 @@ static uint64_t drain_finished(const numaperf_rt_t *rt)
     return sum;
 }
 
+uint64_t numaperf__node_accepted(const struct numaperf__node *node)
+{
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        sum += numaperf__inbox_accepted(&node->unbound[p]);
+        sum += numaperf__inbox_accepted(&node->fixed[p]);
+    }
+    for (uint32_t i = 0; i < node->worker_count; i++) {
+        const struct numaperf_worker *worker = &node->rt->workers[node->first_worker + i];
+        for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
+            sum += numaperf__inbox_accepted(&worker->bound[p]);
+        /* Relaxed: who finished the task that spawned them, or one of them, released it before. */
+        sum += atomic_load_explicit(&worker->spawned, memory_order_relaxed);
+    }
+    return sum;
+}
+
 static uint64_t drain_accepted(const numaperf_rt_t *rt)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        sum += numaperf__inbox_accepted(&rt->nodes[i].unbound);
-        sum += numaperf__inbox_accepted(&rt->nodes[i].fixed);
-    }
-    for (uint32_t i = 0; i < rt->worker_count; i++)
-        sum += numaperf__inbox_accepted(&rt->workers[i].bound);
+    for (uint32_t i = 0; i < rt->node_count; i++)
+        sum += numaperf__node_accepted(&rt->nodes[i]);
     return sum;
 }
 
@@ -81,26 +96,51 @@ void numaperf__task_cancel(const numaperf_rt_t *rt, const struct numaperf__task 
         cancel(task->fn, task->arg, rt->config.data);
 }
 
+static void drain_cancel_outside(numaperf_rt_t *rt, const struct numaperf__task *task)
+{
+    if (task->fn != NULL)
+        numaperf__task_cancel(rt, task);
+    numaperf__tally_outside(rt, task);
+    /* Release pairs with the acquire in drain_finished(). */
+    (void)atomic_fetch_add_explicit(&rt->finished_outside, 1, memory_order_release);
+}
+
 static void drain_cancel_inbox(numaperf_rt_t *rt, struct numaperf__inbox *inbox)
 {
     struct numaperf__task task;
-    while (numaperf__inbox_pop(inbox, &task)) {
-        if (task.fn != NULL)
-            numaperf__task_cancel(rt, &task);
-        numaperf__tally_outside(rt, &task);
-        /* Release pairs with the acquire in drain_finished(). */
-        (void)atomic_fetch_add_explicit(&rt->finished_outside, 1, memory_order_release);
-    }
+    while (numaperf__inbox_pop(inbox, &task))
+        drain_cancel_outside(rt, &task);
+}
+
+static void drain_cancel_deque(numaperf_rt_t *rt, struct numaperf__deque *deque)
+{
+    struct numaperf__task task;
+    while (numaperf__deque_steal_thief(deque, &task, 1) > 0)
+        drain_cancel_outside(rt, &task);
 }
 
 void numaperf__rt_cancel_queued(numaperf_rt_t *rt)
 {
     NUMAPERF_ASSERT(numaperf__rt_state(rt) >= NUMAPERF__RT_CANCELLING);
 
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        drain_cancel_inbox(rt, &rt->nodes[i].unbound);
-        drain_cancel_inbox(rt, &rt->nodes[i].fixed);
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        for (uint32_t i = 0; i < rt->node_count; i++) {
+            drain_cancel_inbox(rt, &rt->nodes[i].unbound[p]);
+            drain_cancel_inbox(rt, &rt->nodes[i].fixed[p]);
+        }
+        for (uint32_t i = 0; i < rt->worker_count; i++) {
+            drain_cancel_inbox(rt, &rt->workers[i].bound[p]);
+            drain_cancel_deque(rt, &rt->workers[i].local[p]);
+        }
     }
-    for (uint32_t i = 0; i < rt->worker_count; i++)
-        drain_cancel_inbox(rt, &rt->workers[i].bound);
+}
+
+void numaperf__worker_cancel_local(struct numaperf_worker *worker)
+{
+    numaperf_rt_t *rt = worker->rt;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        struct numaperf__task task;
+        while (numaperf__deque_pop_owner(&worker->local[p], &task))
+            drain_cancel_outside(rt, &task);
+    }
 }

@@ -122,51 +122,6 @@ void numaperf__wake_all(numaperf_rt_t *rt)
         numaperf__wake_signal(&rt->workers[i].wake);
 }
 
-/* ---- take ---- */
-
-bool numaperf__worker_take_own(struct numaperf_worker *worker, struct numaperf__task *out)
-{
-    struct numaperf__inbox *sources[3] = {&worker->bound, &worker->node->unbound,
-                                          &worker->node->fixed};
-    for (uint32_t i = 0; i < 3; i++) {
-        uint32_t at = (worker->next_source + i) % 3;
-        if (numaperf__inbox_pop(sources[at], out)) {
-            worker->next_source = (at + 1) % 3; /* so that none of the three starves */
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool idle_take(struct numaperf_worker *worker, struct numaperf__task *out)
-{
-    bool taken = numaperf__worker_take_own(worker, out);
-    struct numaperf__node *home = worker->node;
-    struct numaperf__node *nodes = home - home->index;
-    for (uint32_t i = 0; !taken && i < home->victim_count; i++) {
-        struct numaperf__node *victim = &nodes[home->victims[i]];
-        taken = numaperf__inbox_pop(&victim->unbound, out);
-        if (taken)
-            (void)atomic_fetch_add_explicit(&victim->stolen_from, 1, memory_order_relaxed);
-    }
-    return taken;
-}
-
-/* Whether there is any task the worker may run, announced ones included. */
-static bool idle_has_work(const struct numaperf_worker *worker)
-{
-    const struct numaperf__node *home = worker->node;
-    const struct numaperf__node *nodes = home - home->index;
-    if (numaperf__inbox_has_work(&worker->bound) || numaperf__inbox_has_work(&home->unbound) ||
-        numaperf__inbox_has_work(&home->fixed))
-        return true;
-    for (uint32_t i = 0; i < home->victim_count; i++) {
-        if (numaperf__inbox_has_work(&nodes[home->victims[i]].unbound))
-            return true;
-    }
-    return false;
-}
-
 /* ---- search, sleep ---- */
 
 /* The last act of a search: whoever relied on it must not be left waiting. */
@@ -176,13 +131,13 @@ static void idle_leave(struct numaperf_worker *worker)
     struct numaperf__node *nodes = home - home->index;
     idle_set_state(worker, NUMAPERF__WORKER_RUNNING);
     idle_count(&home->searching, -1);
-    if (numaperf__inbox_has_work(&home->unbound))
+    if (numaperf__node_has_unbound(home))
         numaperf__wake_for_node(home, true);
-    else if (numaperf__inbox_has_work(&home->fixed))
+    else if (numaperf__node_has_fixed(home))
         numaperf__wake_for_node(home, false);
     for (uint32_t i = 0; i < home->victim_count; i++) {
         struct numaperf__node *victim = &nodes[home->victims[i]];
-        if (numaperf__inbox_has_work(&victim->unbound))
+        if (numaperf__node_has_unbound(victim))
             numaperf__wake_for_node(victim, true);
     }
 }
@@ -195,7 +150,7 @@ static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, u
         for (uint32_t i = 0; i < pauses; i++)
             numaperf__cpu_relax();
         /* A spin may be asked to last for ever, a stop not. */
-        if (idle_has_work(worker) || numaperf__loop_ready(worker->loop) ||
+        if (numaperf__take_has_any(worker) || numaperf__loop_ready(worker->loop) ||
             numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
             return true;
         if (numaperf__clock_now_ns() - start_ns >= limit_ns)
@@ -215,7 +170,7 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
     numaperf__rt_close_if_drained(worker->rt);
     /* The signal of a change of state may have been reaped in the turn before: look again. One that
      * comes after this look finds the wake armed. */
-    if (!idle_has_work(worker) && !numaperf__room_pending(worker->node) &&
+    if (!numaperf__take_has_any(worker) && !numaperf__room_pending(worker->node) &&
         numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
         numaperf__counter_add_owner(&worker->counters.parks, 1);
         numaperf__loop_wait(worker->loop, timeout_ns);
@@ -234,7 +189,7 @@ static void idle_learn_gap(struct numaperf_worker *worker, uint64_t gap_ns)
 /* Announced but not to be had for long: its submitter may wait for this very PU. */
 static void idle_yield_when_barren(struct numaperf_worker *worker)
 {
-    if (!idle_has_work(worker)) {
+    if (!numaperf__take_has_any(worker)) {
         worker->barren = 0;
     } else if (++worker->barren >= IDLE_BARREN_MAX) {
         worker->barren = 0;
@@ -246,7 +201,7 @@ bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task
 {
     idle_set_state(worker, NUMAPERF__WORKER_SEARCHING);
     idle_count(&worker->node->searching, 1);
-    bool taken = idle_take(worker, out);
+    bool taken = numaperf__take_any(worker, out);
     uint64_t timeout_ns = !taken ? numaperf__loop_timeout_ns(worker->loop) : 0;
     if (timeout_ns > 0) {
         uint64_t spin_ns = worker->rt->config.spin_ns_max;
@@ -260,7 +215,7 @@ bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task
             idle_sleep(worker, numaperf__loop_timeout_ns(worker->loop));
         if (spin_ns > 0)
             idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
-        taken = idle_take(worker, out);
+        taken = numaperf__take_any(worker, out);
     }
     if (!taken)
         idle_yield_when_barren(worker);

@@ -4,12 +4,14 @@
  * does not fit, so that it is bounded by the runtime's limit alone.
  *
  * The ring. A pusher takes places by a compare-and-swap on `tail`, fills them, and publishes each
- * by storing its number plus one into the slot's sequence. A popper reads the slot at `head` when
- * it is published, and then takes it by a compare-and-swap on `head`: only when that succeeds is
- * what it read its own. Poppers write nothing but `head`, so a slot's line moves one way.
- * No read is torn: a slot is filled again only by a pusher that has seen `head` beyond it
+ * by storing its number plus one into the slot's sequence. A popper reads the slots from `head` on
+ * that are published, and then takes them by one compare-and-swap on `head`: only when that
+ * succeeds is what it read its own. Poppers write nothing but `head`, so a slot's line moves one
+ * way. No read is torn: a slot is filled again only by a pusher that has seen `head` beyond it
  * (acquire), and whoever moved `head` there had read the slot before (release); a popper whose
- * swap fails throws away what it read. The numbers are 64 bits and never come round.
+ * swap fails throws away what it read. The numbers are 64 bits and never come round; of the one in
+ * the slot half is enough, since one that is a whole round of it away is long behind `head`, where
+ * the swap fails.
  * A thief pops as the owner does: a task is in reach of everybody until somebody has it.
  *
  * The spill. When the ring is full, or while anything waits in the spill, tasks go there, under
@@ -112,14 +114,15 @@ int numaperf__inbox_reserve(struct numaperf__inbox *inbox, size_t count,
 }
 
 static void inbox_fill(struct numaperf__inbox *inbox, uint64_t at,
-                       const struct numaperf__task *like, void *arg)
+                       const struct numaperf__task *like, void *arg, uint32_t stamp)
 {
     struct numaperf__slot *slot = &inbox->slots[at & inbox->mask];
     atomic_store_explicit(&slot->fn, like->fn, memory_order_relaxed);
     atomic_store_explicit(&slot->arg, arg, memory_order_relaxed);
     atomic_store_explicit(&slot->on_cancel, like->on_cancel, memory_order_relaxed);
-    /* Pairs with the acquire in inbox_pop_ring(). */
-    atomic_store_explicit(&slot->sequence, at + 1, memory_order_release);
+    /* Pairs with the acquire in inbox_read(). */
+    atomic_store_explicit(&slot->sequence, (uint64_t)stamp << 32 | (uint32_t)(at + 1),
+                          memory_order_release);
 }
 
 static void inbox_append(struct numaperf__inbox *inbox, struct numaperf__spill *spill)
@@ -138,7 +141,7 @@ void numaperf__inbox_publish(struct numaperf__inbox *inbox, const struct numaper
 {
     if (ticket->spill == NULL) {
         for (size_t i = 0; i < ticket->count; i++)
-            inbox_fill(inbox, ticket->at + i, like, args[i]);
+            inbox_fill(inbox, ticket->at + i, like, args[i], numaperf__stamp_for(ticket->at + i));
         return;
     }
     struct numaperf__spill *spill = ticket->spill;
@@ -148,6 +151,7 @@ void numaperf__inbox_publish(struct numaperf__inbox *inbox, const struct numaper
     for (size_t i = 0; i < ticket->count; i++) {
         spill->tasks[i] = *like;
         spill->tasks[i].arg = args[i];
+        spill->tasks[i].stamp = numaperf__stamp_for(i);
     }
     inbox_append(inbox, spill);
 }
@@ -157,7 +161,7 @@ void numaperf__inbox_retract(struct numaperf__inbox *inbox, const struct numaper
     static const struct numaperf__task nothing;
     if (ticket->spill == NULL) {
         for (size_t i = 0; i < ticket->count; i++)
-            inbox_fill(inbox, ticket->at + i, &nothing, NULL);
+            inbox_fill(inbox, ticket->at + i, &nothing, NULL, 0);
         return;
     }
     uint64_t before =
@@ -168,27 +172,40 @@ void numaperf__inbox_retract(struct numaperf__inbox *inbox, const struct numaper
 
 /* ---- pop ---- */
 
-static bool inbox_pop_ring(struct numaperf__inbox *inbox, struct numaperf__task *out)
+/* What is in place `at`; false when it is not published. */
+static bool inbox_read(const struct numaperf__inbox *inbox, uint64_t at, struct numaperf__task *out)
+{
+    const struct numaperf__slot *slot = &inbox->slots[at & inbox->mask];
+    /* Pairs with the release in inbox_fill(). */
+    uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
+    if ((uint32_t)sequence != (uint32_t)(at + 1))
+        return false;
+    out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
+    out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
+    out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
+    out->home = inbox->home;
+    out->stamp = (uint32_t)(sequence >> 32);
+    return true;
+}
+
+static size_t inbox_take_ring(struct numaperf__inbox *inbox, struct numaperf__task *out, size_t max)
 {
     uint64_t head = atomic_load_explicit(&inbox->head, memory_order_relaxed);
     for (;;) {
-        const struct numaperf__slot *slot = &inbox->slots[head & inbox->mask];
-        /* Pairs with the release in inbox_fill(). */
-        uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
-        if (sequence != head + 1) {
+        size_t count = 0;
+        while (count < max && inbox_read(inbox, head + count, &out[count]))
+            count++;
+        if (count == 0) {
             uint64_t now = atomic_load_explicit(&inbox->head, memory_order_relaxed);
             if (now == head)
-                return false;
+                return 0;
             head = now; /* others took it, and it was filled again meanwhile */
             continue;
         }
-        out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
-        out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
-        out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
         /* Release pairs with the acquire of `head` in inbox_ring_has(). */
-        if (atomic_compare_exchange_weak_explicit(&inbox->head, &head, head + 1,
+        if (atomic_compare_exchange_weak_explicit(&inbox->head, &head, head + count,
                                                   memory_order_acq_rel, memory_order_relaxed))
-            return true;
+            return count;
     }
 }
 
@@ -200,7 +217,7 @@ static bool inbox_move_one(struct numaperf__inbox *inbox)
     if (!inbox_reserve_ring(inbox, 1, &at))
         return false;
     const struct numaperf__task *task = &spill->tasks[spill->moved++];
-    inbox_fill(inbox, at, task, task->arg);
+    inbox_fill(inbox, at, task, task->arg, task->stamp);
     if (spill->moved < spill->count)
         return true;
     inbox->first = spill->next;
@@ -226,14 +243,17 @@ static bool inbox_move(struct numaperf__inbox *inbox)
     return moved > 0;
 }
 
+size_t numaperf__inbox_take(struct numaperf__inbox *inbox, struct numaperf__task *out, size_t max)
+{
+    size_t count = inbox_take_ring(inbox, out, max);
+    if (count > 0 || atomic_load_explicit(&inbox->spilled, memory_order_relaxed) == 0)
+        return count;
+    return inbox_move(inbox) ? inbox_take_ring(inbox, out, max) : 0;
+}
+
 bool numaperf__inbox_pop(struct numaperf__inbox *inbox, struct numaperf__task *out)
 {
-    out->home = inbox->home;
-    if (inbox_pop_ring(inbox, out))
-        return true;
-    if (atomic_load_explicit(&inbox->spilled, memory_order_relaxed) == 0)
-        return false;
-    return inbox_move(inbox) && inbox_pop_ring(inbox, out);
+    return numaperf__inbox_take(inbox, out, 1) == 1;
 }
 
 /* ---- look ---- */
@@ -245,6 +265,19 @@ bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox)
     uint64_t head = atomic_load_explicit(&inbox->head, memory_order_acquire);
     return atomic_load_explicit(&inbox->spilled, memory_order_seq_cst) != 0 ||
            atomic_load_explicit(&inbox->tail, memory_order_seq_cst) != head;
+}
+
+uint64_t numaperf__inbox_spill_end(const struct numaperf__inbox *inbox)
+{
+    /* Acquire pairs with the mover's release: what it moved is below `tail`. */
+    if (atomic_load_explicit(&inbox->spilled, memory_order_acquire) != 0)
+        return UINT64_MAX;
+    return atomic_load_explicit(&inbox->tail, memory_order_relaxed);
+}
+
+bool numaperf__inbox_is_past(const struct numaperf__inbox *inbox, uint64_t at)
+{
+    return atomic_load_explicit(&inbox->head, memory_order_acquire) >= at;
 }
 
 uint64_t numaperf__inbox_depth(const struct numaperf__inbox *inbox)

@@ -4,25 +4,16 @@
 #define NUMAPERF_SCHED_INBOX_H
 
 #include "base/atomic.h"
-
-#include <numaperf/runtime.h>
+#include "sched/task.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* What runs, with what, and where it belongs. */
-struct numaperf__task {
-    numaperf_task_fn fn; /* NULL: a place that was taken back; it only counts as finished */
-    void *arg;
-    numaperf_cancel_fn on_cancel; /* NULL: the runtime's */
-    uint32_t home;                /* index of the inbox's node within the runtime */
-};
-
 /* One place of the ring; see inbox.c for who may touch it. */
 struct numaperf__slot {
-    _Atomic uint64_t sequence;
+    _Atomic uint64_t sequence; /* low half: place number plus one; high half: stamp */
     _Atomic(numaperf_task_fn) fn;
     _Atomic(void *) arg;
     _Atomic(numaperf_cancel_fn) on_cancel;
@@ -80,11 +71,17 @@ void numaperf__inbox_retract(struct numaperf__inbox *inbox, const struct numaper
 
 /* The oldest task; false when there is none, or it is not filled in yet. */
 bool numaperf__inbox_pop(struct numaperf__inbox *inbox, struct numaperf__task *out);
+/* The oldest tasks, at most `max`; how many. */
+size_t numaperf__inbox_take(struct numaperf__inbox *inbox, struct numaperf__task *out, size_t max);
 
 /* Whether `count` more would go to the ring; may say no too often. */
 bool numaperf__inbox_has_place(struct numaperf__inbox *inbox, size_t count);
 /* Whether a task is announced and not popped; sequentially consistent, see inbox.c. */
 bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox);
+/* Where the ring ends now if all that was spilled before is in it, else UINT64_MAX. */
+uint64_t numaperf__inbox_spill_end(const struct numaperf__inbox *inbox);
+/* Whether everything before place `at` has been taken. */
+bool numaperf__inbox_is_past(const struct numaperf__inbox *inbox, uint64_t at);
 /* How many; a recent picture. */
 uint64_t numaperf__inbox_depth(const struct numaperf__inbox *inbox);
 /* Announced so far, sequentially consistent; may be too high while tasks go from spill to ring. */

@@ -19,8 +19,10 @@
 #include <string.h>
 
 #define LAYOUT_WORKERS_MAX 8192u
-#define LAYOUT_INBOX_NODE 8192u /* places of a ring; more wait in ordinary memory */
-#define LAYOUT_INBOX_WORKER 1024u
+/* Places of the queues of one priority; more tasks wait in ordinary memory. */
+#define LAYOUT_INBOX_NODE 4096u
+#define LAYOUT_INBOX_WORKER 512u
+#define LAYOUT_DEQUE 1024u
 
 /* A cause in a reason, with a list of PUs. */
 struct layout_cause {
@@ -209,14 +211,52 @@ static int layout_fill(numaperf_rt_t *rt, const numaperf_nodemask_t *nodes)
     return rc < 0 ? rc : numaperf__pairs_create(rt);
 }
 
-static uint64_t layout_places(const struct numaperf__node *node)
+static uint64_t layout_node_bytes(void)
 {
-    return UINT64_C(2) * LAYOUT_INBOX_NODE + (uint64_t)node->worker_count * LAYOUT_INBOX_WORKER;
+    return UINT64_C(2) * NUMAPERF__PRIORITIES * LAYOUT_INBOX_NODE * sizeof(struct numaperf__slot);
+}
+
+static uint64_t layout_worker_bytes(void)
+{
+    return NUMAPERF__PRIORITIES * (LAYOUT_INBOX_WORKER * (uint64_t)sizeof(struct numaperf__slot) +
+                                   LAYOUT_DEQUE * (uint64_t)sizeof(struct numaperf__deque_slot));
 }
 
 uint64_t numaperf__layout_inbox_bytes(const struct numaperf__node *node)
 {
-    return layout_places(node) * sizeof(struct numaperf__slot);
+    return layout_node_bytes() + node->worker_count * layout_worker_bytes();
+}
+
+/* Tasks that a node's queues hold before any waits elsewhere. */
+static uint64_t layout_places(const struct numaperf__node *node)
+{
+    return NUMAPERF__PRIORITIES *
+           (UINT64_C(2) * LAYOUT_INBOX_NODE +
+            (uint64_t)node->worker_count * (LAYOUT_INBOX_WORKER + LAYOUT_DEQUE));
+}
+
+/* Take that much from what is left of the node's memory. */
+static void *layout_carve(char **at, uint64_t bytes)
+{
+    void *taken = *at;
+    *at += bytes;
+    return taken;
+}
+
+static void layout_carve_inbox(struct numaperf__inbox *inbox, char **at, uint32_t places,
+                               const struct numaperf__node *node)
+{
+    struct numaperf__slot *slots = layout_carve(at, places * sizeof(*slots));
+    numaperf__inbox_init(inbox, slots, places, node->index);
+}
+
+static void layout_carve_worker(struct numaperf_worker *worker, char **at)
+{
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        layout_carve_inbox(&worker->bound[p], at, LAYOUT_INBOX_WORKER, worker->node);
+        struct numaperf__deque_slot *slots = layout_carve(at, LAYOUT_DEQUE * sizeof(*slots));
+        numaperf__deque_init(&worker->local[p], slots, LAYOUT_DEQUE);
+    }
 }
 
 /* The rings of a node's inboxes, in memory on the node: whose workers read them. */
@@ -234,16 +274,14 @@ static int layout_inboxes(numaperf_rt_t *rt, struct numaperf__node *node)
     int rc = numaperf__region_create(&config, &extra, &node->places);
     if (rc < 0)
         return rc;
-    struct numaperf__slot *slots = numaperf_region_data(node->places);
-    numaperf__inbox_init(&node->unbound, slots, LAYOUT_INBOX_NODE, node->index);
-    slots += LAYOUT_INBOX_NODE;
-    numaperf__inbox_init(&node->fixed, slots, LAYOUT_INBOX_NODE, node->index);
-    slots += LAYOUT_INBOX_NODE;
-    for (uint32_t i = 0; i < node->worker_count; i++) {
-        numaperf__inbox_init(&rt->workers[node->first_worker + i].bound, slots, LAYOUT_INBOX_WORKER,
-                             node->index);
-        slots += LAYOUT_INBOX_WORKER;
+    char *at = numaperf_region_data(node->places);
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        layout_carve_inbox(&node->unbound[p], &at, LAYOUT_INBOX_NODE, node);
+        layout_carve_inbox(&node->fixed[p], &at, LAYOUT_INBOX_NODE, node);
     }
+    for (uint32_t i = 0; i < node->worker_count; i++)
+        layout_carve_worker(&rt->workers[node->first_worker + i], &at);
+    NUMAPERF_ASSERT(at == (char *)numaperf_region_data(node->places) + config.length);
     return 0;
 }
 
@@ -301,11 +339,14 @@ void numaperf__layout_destroy(numaperf_rt_t *rt)
     for (uint32_t i = 0; rt->workers != NULL && i < rt->worker_count; i++) {
         numaperf__wake_fini(&rt->workers[i].wake);
         numaperf_arena_destroy(rt->workers[i].arena);
-        numaperf__inbox_fini(&rt->workers[i].bound);
+        for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
+            numaperf__inbox_fini(&rt->workers[i].bound[p]);
     }
     for (uint32_t i = 0; rt->nodes != NULL && i < rt->node_count; i++) {
-        numaperf__inbox_fini(&rt->nodes[i].unbound);
-        numaperf__inbox_fini(&rt->nodes[i].fixed);
+        for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+            numaperf__inbox_fini(&rt->nodes[i].unbound[p]);
+            numaperf__inbox_fini(&rt->nodes[i].fixed[p]);
+        }
         numaperf_region_destroy(rt->nodes[i].places);
     }
     numaperf__pairs_destroy(rt);

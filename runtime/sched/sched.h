@@ -10,6 +10,7 @@
 #include "io/iowq.h"
 #include "io/wake.h"
 #include "place/audit.h"
+#include "sched/deque.h"
 #include "sched/inbox.h"
 #include "sched/latch.h"
 #include "stat/stats.h"
@@ -47,9 +48,12 @@ enum numaperf__worker_state {
     NUMAPERF__WORKER_SLEEPING
 };
 
+/* Priorities of tasks, NUMAPERF_PRIORITY_*: each has queues of its own. */
+#define NUMAPERF__PRIORITIES 2u
+
 struct numaperf__node {
-    struct numaperf__inbox unbound; /* by the steal policy */
-    struct numaperf__inbox fixed;   /* this node's workers only */
+    struct numaperf__inbox unbound[NUMAPERF__PRIORITIES]; /* by the steal policy */
+    struct numaperf__inbox fixed[NUMAPERF__PRIORITIES];   /* this node's workers only */
 
     /* Workers of this node in that state; both may be off by one for a moment, see idle.c. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic int32_t searching;
@@ -71,7 +75,8 @@ struct numaperf__node {
 };
 
 struct numaperf_worker {
-    struct numaperf__inbox bound;                        /* tasks for this worker alone */
+    struct numaperf__inbox bound[NUMAPERF__PRIORITIES];  /* tasks for this worker alone */
+    struct numaperf__deque local[NUMAPERF__PRIORITIES];  /* unbound ones that it pushed or took */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t state; /* enum numaperf__worker_state */
 
     /* Written by the worker itself. */
@@ -83,12 +88,16 @@ struct numaperf_worker {
     _Atomic uint64_t finished; /* tasks run or cancelled here */
     atomic_bool at_latch;      /* waits for the other workers, not in a callback */
     _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
+    uint32_t gather_pauses;    /* before it looks into the node's inbox again */
     uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
-    uint32_t next_source;      /* of its three inboxes, which one is asked first */
-    uint32_t barren;           /* rounds with work announced but none to be had */
-    bool worker_started;       /* on_worker_start succeeded */
-    bool node_started;         /* on_node_start succeeded */
-    void *data;                /* the user's */
+    _Atomic uint64_t spawned;  /* tasks it pushed to its own deques */
+    /* Its own tasks that found a deque full are in the node's inbox, before this place: until they
+       are taken, later ones follow them there. 0: none; UINT64_MAX: in the spill. */
+    uint64_t overflow_at[NUMAPERF__PRIORITIES];
+    uint32_t barren;     /* rounds with work announced but none to be had */
+    bool worker_started; /* on_worker_start succeeded */
+    bool node_started;   /* on_node_start succeeded */
+    void *data;          /* the user's */
     numaperf_loop_t *loop;
     numaperf_arena_t *arena;
     int32_t thread_id;
@@ -159,10 +168,30 @@ void numaperf__wake_for_node(struct numaperf__node *node, bool stealable);
 void numaperf__wake_worker(struct numaperf_worker *worker);
 /* Whatever they do: the runtime's state has changed. */
 void numaperf__wake_all(numaperf_rt_t *rt);
-/* Search, spin, sleep; returns a task to run, or NULL when there may be I/O. */
+/* Search, spin, sleep; whether there is a task to run, else there may be I/O. */
 bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task *out);
-/* A task of the worker's own node, or NULL. */
-bool numaperf__worker_take_own(struct numaperf_worker *worker, struct numaperf__task *out);
+
+/* ---- take.c: where a worker's next task comes from ---- */
+
+/* Where tasks of the worker's own node wait; it asks them in turn. */
+enum numaperf__source {
+    NUMAPERF__SOURCE_BOUND = 0,
+    NUMAPERF__SOURCE_UNBOUND,
+    NUMAPERF__SOURCE_FIXED,
+    NUMAPERF__SOURCES
+};
+bool numaperf__take_own(struct numaperf_worker *worker, uint32_t priority,
+                        enum numaperf__source source, struct numaperf__task *out);
+/* Bring over what waits in the node's inbox, behind the worker's own tasks. */
+void numaperf__take_in(struct numaperf_worker *worker, uint32_t priority);
+/* Whatever the worker may run, own tasks first, then those of siblings, then of other nodes. */
+bool numaperf__take_any(struct numaperf_worker *worker, struct numaperf__task *out);
+/* Whether there is such a task, announced ones included; sequentially consistent. */
+bool numaperf__take_has_own(const struct numaperf_worker *worker);
+bool numaperf__take_has_any(const struct numaperf_worker *worker);
+/* Whether a node has unbound tasks, or ones for its workers only. */
+bool numaperf__node_has_unbound(const struct numaperf__node *node);
+bool numaperf__node_has_fixed(const struct numaperf__node *node);
 
 /* ---- submit.c: the way in ---- */
 
@@ -170,6 +199,7 @@ struct numaperf__submission {
     struct numaperf__node *node;
     struct numaperf_worker *worker; /* NULL: any of the node */
     bool stealable;
+    uint32_t priority; /* NUMAPERF_PRIORITY_* */
     numaperf_cancel_fn on_cancel;
 };
 /* All `count` tasks fn(args[i]) or none. */
@@ -187,6 +217,8 @@ struct numaperf__node *numaperf__submit_node(numaperf_rt_t *rt, int node);
 enum numaperf__rt_state numaperf__rt_state(const numaperf_rt_t *rt);
 /* Move on to `to`, unless the runtime is that far already; wakes everybody. */
 void numaperf__rt_advance(numaperf_rt_t *rt, enum numaperf__rt_state to);
+/* Tasks announced to the queues of a node so far; a retracted one apart, exact once stopped. */
+uint64_t numaperf__node_accepted(const struct numaperf__node *node);
 /* Whether everything that was accepted has run or was cancelled. */
 bool numaperf__rt_drained(const numaperf_rt_t *rt);
 /* In CANCELLING with nothing left: on to CLOSING. */
@@ -195,6 +227,8 @@ void numaperf__rt_close_if_drained(numaperf_rt_t *rt);
 void numaperf__task_cancel(const numaperf_rt_t *rt, const struct numaperf__task *task);
 /* Cancel what is queued, on this thread, which is no worker. */
 void numaperf__rt_cancel_queued(numaperf_rt_t *rt);
+/* A worker that has left its loop: cancel what its last callbacks pushed to its own deques. */
+void numaperf__worker_cancel_local(struct numaperf_worker *worker);
 
 /* ---- layout.c: which nodes, which workers ---- */
 

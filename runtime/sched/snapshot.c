@@ -63,9 +63,9 @@ void numaperf__tally_retracted(numaperf_rt_t *rt, uint32_t home,
 
 /* ---- worker ---- */
 
-static uint64_t snapshot_waiting(const numaperf_rt_t *rt, const struct numaperf__inbox *inbox)
+static uint64_t snapshot_waiting(const numaperf_rt_t *rt, uint64_t depth)
 {
-    return numaperf__rt_state(rt) < NUMAPERF__RT_CLOSING ? numaperf__inbox_depth(inbox) : 0;
+    return numaperf__rt_state(rt) < NUMAPERF__RT_CLOSING ? depth : 0;
 }
 
 static void snapshot_worker(const struct numaperf_worker *worker, numaperf_worker_stats_t *out)
@@ -77,7 +77,10 @@ static void snapshot_worker(const struct numaperf_worker *worker, numaperf_worke
     out->index = worker->index;
     numaperf__tally_snapshot(worker->tally, worker->node->index, out);
     numaperf__stats_snapshot(&worker->counters, out);
-    out->waiting = snapshot_waiting(worker->rt, &worker->bound);
+    out->waiting = 0;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
+        out->waiting += snapshot_waiting(worker->rt, numaperf__inbox_depth(&worker->bound[p]) +
+                                                         numaperf__deque_depth(&worker->local[p]));
     numaperf_arena_stats_t arena = NUMAPERF_ARENA_STATS_INIT;
     int rc = numaperf_arena_stats(worker->arena, &arena);
     NUMAPERF_ASSERT(rc == 0); /* a worker has an arena before it has a callback */
@@ -109,16 +112,6 @@ static uint64_t snapshot_stolen_from(const numaperf_rt_t *rt, uint32_t home)
 
 /* ---- node ---- */
 
-/* Announced to the queues of a node, so far. */
-static uint64_t snapshot_announced(const numaperf_rt_t *rt, const struct numaperf__node *node)
-{
-    uint64_t sum =
-        numaperf__inbox_accepted(&node->unbound) + numaperf__inbox_accepted(&node->fixed);
-    for (uint32_t i = 0; i < node->worker_count; i++)
-        sum += numaperf__inbox_accepted(&rt->workers[node->first_worker + i].bound);
-    return sum;
-}
-
 static uint64_t snapshot_cancelled(const numaperf_rt_t *rt, uint32_t home)
 {
     uint64_t sum = numaperf__counter_read(&rt->outside->homes[home].cancelled);
@@ -141,9 +134,11 @@ static void snapshot_node(const numaperf_rt_t *rt, uint32_t index,
     out->cancelled = snapshot_cancelled(rt, index);
     /* Last, so that it is not below what became of tasks; and never below what is subtracted. */
     uint64_t retracted = numaperf__counter_read(&rt->outside->homes[index].retracted);
-    out->accepted = snapshot_announced(rt, node) - retracted;
-    out->waiting_unbound = snapshot_waiting(rt, &node->unbound);
-    out->waiting_fixed = snapshot_waiting(rt, &node->fixed);
+    out->accepted = numaperf__node_accepted(node) - retracted;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        out->waiting_unbound += snapshot_waiting(rt, numaperf__inbox_depth(&node->unbound[p]));
+        out->waiting_fixed += snapshot_waiting(rt, numaperf__inbox_depth(&node->fixed[p]));
+    }
     uint64_t at_home = out->ran - out->ran_remote;
     out->locality = numaperf__stats_locality(at_home, at_home + out->stolen_from);
 }

@@ -29,12 +29,18 @@ static bool submit_accepts(const numaperf_rt_t *rt)
            (state == NUMAPERF__RT_DRAINING && numaperf__worker_is_of(rt));
 }
 
-/* Tasks of a node that wait, in all its inboxes. */
+/* Tasks of a node that wait, in all its queues. */
 static uint64_t submit_waiting(const numaperf_rt_t *rt, const struct numaperf__node *node)
 {
-    uint64_t sum = numaperf__inbox_depth(&node->unbound) + numaperf__inbox_depth(&node->fixed);
-    for (uint32_t i = 0; i < node->worker_count; i++)
-        sum += numaperf__inbox_depth(&rt->workers[node->first_worker + i].bound);
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        sum += numaperf__inbox_depth(&node->unbound[p]) + numaperf__inbox_depth(&node->fixed[p]);
+        for (uint32_t i = 0; i < node->worker_count; i++) {
+            const struct numaperf_worker *worker = &rt->workers[node->first_worker + i];
+            sum += numaperf__inbox_depth(&worker->bound[p]);
+            sum += numaperf__deque_depth(&worker->local[p]);
+        }
+    }
     return sum;
 }
 
@@ -66,6 +72,48 @@ static int submit_retract(numaperf_rt_t *rt, struct numaperf__inbox *inbox,
     return submit_refuse_stopping();
 }
 
+/* ---- from inside: the worker's own deque ---- */
+
+/* The worker that may keep the tasks to itself until somebody takes them; NULL. */
+static struct numaperf_worker *submit_keeper(const numaperf_rt_t *rt,
+                                             const struct numaperf__submission *to)
+{
+    if (to->worker != NULL || !to->stealable || !numaperf__worker_is_of(rt))
+        return NULL;
+    struct numaperf_worker *worker = numaperf_worker_current();
+    return worker->node == to->node ? worker : NULL;
+}
+
+/* Whether nothing that the worker submitted before is still behind what it would push now. */
+static bool submit_is_in_order(struct numaperf_worker *worker, uint32_t priority)
+{
+    uint64_t *at = &worker->overflow_at[priority];
+    if (*at == 0)
+        return true;
+    const struct numaperf__inbox *inbox = &worker->node->unbound[priority];
+    if (*at == UINT64_MAX)
+        *at = numaperf__inbox_spill_end(inbox);
+    if (!numaperf__inbox_is_past(inbox, *at))
+        return false;
+    *at = 0;
+    return true;
+}
+
+static void submit_push(struct numaperf_worker *worker, const struct numaperf__submission *to,
+                        numaperf_task_fn fn, void *const *args, size_t count)
+{
+    uint64_t spawned = atomic_load_explicit(&worker->spawned, memory_order_relaxed);
+    /* Before the push: what a thief finishes is accepted already. */
+    atomic_store_explicit(&worker->spawned, spawned + count, memory_order_relaxed);
+    struct numaperf__deque *deque = &worker->local[to->priority];
+    struct numaperf__task task = {.fn = fn, .on_cancel = to->on_cancel, .home = to->node->index};
+    for (size_t i = 0; i < count; i++) {
+        task.arg = args[i];
+        task.stamp = numaperf__stamp_for(spawned + i);
+        numaperf__deque_push_owner(deque, &task, 1);
+    }
+}
+
 int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, numaperf_task_fn fn,
                      void *const *args, size_t count)
 {
@@ -73,9 +121,18 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
         return 0;
     if (!submit_accepts(rt)) /* before the limit: who retries for room must learn of the stop */
         return submit_refuse_stopping();
-    struct numaperf__inbox *inbox = to->worker != NULL ? &to->worker->bound
-                                    : to->stealable    ? &to->node->unbound
-                                                       : &to->node->fixed;
+    struct numaperf_worker *keeper = submit_keeper(rt, to);
+    bool kept = keeper != NULL && !to->node->limit_is_tight &&
+                numaperf__deque_room_owner(&keeper->local[to->priority]) >= count &&
+                submit_is_in_order(keeper, to->priority);
+    if (kept) {
+        submit_push(keeper, to, fn, args, count);
+        numaperf__wake_for_node(to->node, true);
+        return 0;
+    }
+    struct numaperf__inbox *inbox = to->worker != NULL ? &to->worker->bound[to->priority]
+                                    : to->stealable    ? &to->node->unbound[to->priority]
+                                                       : &to->node->fixed[to->priority];
     if (!submit_has_room(rt, to->node, inbox, count))
         return numaperf__room_refuse(to->node, count);
     struct numaperf__ticket ticket;
@@ -83,6 +140,9 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
         return numaperf__fail(-ENOMEM, ENOMEM, "spawn", "no memory for %zu tasks", count);
     if (!submit_accepts(rt))
         return submit_retract(rt, inbox, &ticket);
+    if (keeper != NULL)
+        keeper->overflow_at[to->priority] =
+            ticket.spill != NULL ? UINT64_MAX : ticket.at + ticket.count;
     const struct numaperf__task like = {.fn = fn, .on_cancel = to->on_cancel};
     numaperf__inbox_publish(inbox, &ticket, &like, args);
     if (to->worker != NULL)
@@ -97,14 +157,14 @@ int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg
     if (!submit_accepts(rt))
         return submit_refuse_stopping();
     for (uint32_t i = 0; i < rt->node_count; i++) {
-        if (!submit_has_room(rt, &rt->nodes[i], &rt->nodes[i].fixed, 1))
+        if (!submit_has_room(rt, &rt->nodes[i], &rt->nodes[i].fixed[0], 1))
             return numaperf__room_refuse(&rt->nodes[i], 1);
     }
     NUMAPERF_ASSERT(rt->node_count > 0);
     struct numaperf__ticket *tickets = calloc(rt->node_count, sizeof(*tickets));
     uint32_t reserved = 0;
     while (tickets != NULL && reserved < rt->node_count &&
-           numaperf__inbox_reserve(&rt->nodes[reserved].fixed, 1, &tickets[reserved]) == 0)
+           numaperf__inbox_reserve(&rt->nodes[reserved].fixed[0], 1, &tickets[reserved]) == 0)
         reserved++;
     int rc = (int)rt->node_count;
     if (reserved < rt->node_count)
@@ -114,10 +174,10 @@ int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg
     const struct numaperf__task like = {.fn = fn};
     for (uint32_t i = 0; i < reserved; i++) {
         if (rc < 0) {
-            (void)submit_retract(rt, &rt->nodes[i].fixed, &tickets[i]);
+            (void)submit_retract(rt, &rt->nodes[i].fixed[0], &tickets[i]);
             continue;
         }
-        numaperf__inbox_publish(&rt->nodes[i].fixed, &tickets[i], &like, &arg);
+        numaperf__inbox_publish(&rt->nodes[i].fixed[0], &tickets[i], &like, &arg);
         numaperf__wake_for_node(&rt->nodes[i], false);
     }
     free(tickets);

@@ -23,9 +23,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WORKER_TASK_BUDGET 64u /* tasks between two looks at I/O */
+#define WORKER_TASK_BUDGET 64u   /* tasks of a turn, between two looks at I/O */
+#define WORKER_TASK_SHARE 8u     /* of these, what the lower priority has to itself */
+#define WORKER_TASK_QUANTUM 8u   /* tasks of one source before the next one has its turn */
+#define WORKER_LINGER_PAUSES 64u /* with nothing to do, before anybody is told */
 
-static _Thread_local numaperf_worker_t *current_worker;
+/* Initial-exec: read at every spawn, where a call to find the variable would show. */
+static _Thread_local numaperf_worker_t *current_worker __attribute__((tls_model("initial-exec")));
 
 numaperf_worker_t *numaperf_worker_current(void)
 {
@@ -62,14 +66,15 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
         numaperf__counter_add_owner(&home->cancelled, 1);
         numaperf__task_cancel(worker->rt, task);
     } else {
-        numaperf__loop_refresh_time(worker->loop);
         /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
         atomic_store_explicit(&worker->running, task->fn, memory_order_relaxed);
+        if (task->stamp != 0)
+            numaperf__worker_sample_wait(
+                worker, numaperf__stamp_age_ns(task->stamp, numaperf__clock_now_ns()));
         if (numaperf__tally_samples_owner(worker->tally))
             worker_call_timed(worker, task);
         else
             task->fn(worker, task->arg);
-        atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
         numaperf__counter_add_owner(&home->ran, 1);
     }
     worker_finish(worker);
@@ -87,6 +92,66 @@ static void worker_publish_ring(struct numaperf_worker *worker)
     numaperf__counter_set_owner(&worker->counters.ring_overflows, now.overflows);
 }
 
+/* Up to a quantum of tasks from one source; how many. */
+static uint32_t worker_run_source(struct numaperf_worker *worker, uint32_t priority,
+                                  enum numaperf__source source)
+{
+    uint32_t ran = 0;
+    struct numaperf__task task;
+    while (ran < WORKER_TASK_QUANTUM && numaperf__take_own(worker, priority, source, &task)) {
+        /* A task for this worker may know handles of its loop; any other has to ask for the loop,
+         * which refreshes the time as well. */
+        if (ran == 0 || source != NUMAPERF__SOURCE_UNBOUND)
+            numaperf__loop_refresh_time(worker->loop);
+        worker_run_task(worker, &task);
+        ran++;
+    }
+    if (ran > 0)
+        atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
+    return ran;
+}
+
+/* Tasks of one priority, its sources in turn, until `budget` is used up, there are none, or I/O
+ * waits; a quantum may pass the budget by what it is long. */
+static uint32_t worker_run_priority(struct numaperf_worker *worker, uint32_t priority,
+                                    uint32_t budget)
+{
+    numaperf__take_in(worker, priority);
+    uint32_t ran = 0;
+    uint32_t before = UINT32_MAX;
+    while (ran < budget && ran != before) {
+        before = ran;
+        for (uint32_t source = 0; source < NUMAPERF__SOURCES; source++)
+            ran += worker_run_source(worker, priority, (enum numaperf__source)source);
+        if (ran > 0 && numaperf__loop_ready(worker->loop))
+            break;
+    }
+    return ran;
+}
+
+/* The tasks of one turn; whether there were any. */
+static bool worker_round(struct numaperf_worker *worker)
+{
+    uint32_t ran = worker_run_priority(worker, NUMAPERF_PRIORITY_LATENCY,
+                                       WORKER_TASK_BUDGET - WORKER_TASK_SHARE);
+    uint32_t left =
+        ran < WORKER_TASK_BUDGET - WORKER_TASK_SHARE ? WORKER_TASK_BUDGET - ran : WORKER_TASK_SHARE;
+    ran += worker_run_priority(worker, NUMAPERF_PRIORITY_THROUGHPUT, left);
+    return ran > 0;
+}
+
+/* A pause between two tasks is short, mostly: look around for it before anybody is told. */
+static bool worker_linger(struct numaperf_worker *worker)
+{
+    for (uint32_t pauses = 1; pauses <= WORKER_LINGER_PAUSES; pauses *= 2) {
+        for (uint32_t i = 0; i < pauses; i++)
+            numaperf__cpu_relax();
+        if (numaperf__take_has_own(worker) || numaperf__loop_ready(worker->loop))
+            return true;
+    }
+    return false;
+}
+
 static void worker_loop(struct numaperf_worker *worker)
 {
     while (numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
@@ -97,17 +162,15 @@ static void worker_loop(struct numaperf_worker *worker)
         if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
             numaperf__worker_put_back(worker);
         numaperf__room_tell(worker);
-        uint32_t ran = 0;
-        struct numaperf__task task;
-        while (ran < WORKER_TASK_BUDGET && numaperf__worker_take_own(worker, &task)) {
-            worker_run_task(worker, &task);
-            ran++;
-        }
-        if (ran > 0)
+        if (worker_round(worker) || worker_linger(worker))
             continue;
         numaperf__rt_close_if_drained(worker->rt);
-        if (numaperf__worker_idle(worker, &task))
+        struct numaperf__task task;
+        if (numaperf__worker_idle(worker, &task)) {
+            numaperf__loop_refresh_time(worker->loop);
             worker_run_task(worker, &task);
+            atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
+        }
     }
 }
 
@@ -198,8 +261,10 @@ static void *worker_main(void *arg)
     numaperf_rt_t *rt = worker->rt;
     current_worker = worker;
     worker->thread_id = (int32_t)syscall(SYS_gettid);
-    if (worker_start(worker))
+    if (worker_start(worker)) {
         worker_loop(worker);
+        numaperf__worker_cancel_local(worker);
+    }
     worker_stop(worker);
     current_worker = NULL;
     /* Release pairs with the acquire of who waits for the end. */
@@ -291,6 +356,8 @@ int numaperf_worker_thread_id(const numaperf_worker_t *worker)
 
 struct uv_loop_s *numaperf_worker_loop(numaperf_worker_t *worker)
 {
+    if (worker->loop != NULL && current_worker == worker)
+        numaperf__loop_refresh_time(worker->loop); /* timers count from it */
     return numaperf_loop_uv(worker->loop);
 }
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* A worker's own tasks, oldest first: the owner pushes, it and thieves take. */
+#ifndef NUMAPERF_SCHED_DEQUE_H
+#define NUMAPERF_SCHED_DEQUE_H
+
+#include "base/atomic.h"
+#include "sched/task.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One place; see deque.c for who may touch it. */
+struct numaperf__deque_slot {
+    _Atomic(numaperf_task_fn) fn;
+    _Atomic(void *) arg;
+    _Atomic(numaperf_cancel_fn) on_cancel;
+    _Atomic uint64_t origin; /* home node and stamp */
+};
+
+struct numaperf__deque {
+    /* Written by the owner. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t tail; /* tasks pushed so far */
+    uint64_t seen_head;                                 /* the owner's: `head`, some time ago */
+    /* Written by whoever takes. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t head; /* tasks taken so far */
+    /* Constant. */
+    alignas(NUMAPERF_CACHE_LINE) struct numaperf__deque_slot *slots;
+    uint64_t mask; /* places - 1 */
+};
+
+/* `slots` are `capacity` places, a power of two, and the caller's. */
+void numaperf__deque_init(struct numaperf__deque *deque, struct numaperf__deque_slot *slots,
+                          uint32_t capacity);
+
+/* Room for how many more, at least; the owner. */
+uint64_t numaperf__deque_room_owner(struct numaperf__deque *deque);
+/* Push tasks for which there is room, in order. */
+void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numaperf__task *tasks,
+                                size_t count);
+/* The oldest task; false when there is none. */
+bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__task *out);
+/* The older half of the tasks, rounded up, at most `max`; how many. Any thread. */
+size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaperf__task *out,
+                                   size_t max);
+
+/* Whether there is a task; sequentially consistent, see deque.c. */
+bool numaperf__deque_has_work(const struct numaperf__deque *deque);
+/* How many; a recent picture. */
+uint64_t numaperf__deque_depth(const struct numaperf__deque *deque);
+
+#endif
