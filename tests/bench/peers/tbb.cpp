@@ -26,34 +26,66 @@
 namespace
 {
 
-/* Pins a thread to the PU of the slot it takes. A thread that comes back to its slot is still
- * pinned, unless the constraint had oneTBB unpin it when it left. */
+/* Pins a thread that enters the arena to a PU of the arena that no other thread has, the one it had
+ * before if it can be. (The slot of the arena would not do: it has more of them than threads.) A
+ * thread that is pinned there already is left alone, unless the constraint had oneTBB unpin it when
+ * it left. */
 class pinner : public tbb::task_scheduler_observer
 {
   public:
     pinner(tbb::task_arena &arena, const int32_t *cpus, uint32_t cpu_count, bool always)
-        : tbb::task_scheduler_observer(arena), cpus_(cpus), cpu_count_(cpu_count), always_(always)
+        : tbb::task_scheduler_observer(arena), cpus_(cpus), cpu_count_(cpu_count), always_(always),
+          taken_(cpu_count)
     {
     }
 
     void on_scheduler_entry(bool is_worker) override
     {
-        static thread_local int32_t pinned = -1;
-        int slot = tbb::this_task_arena::current_thread_index();
-        if (!is_worker || slot < 0 || static_cast<uint32_t>(slot) >= cpu_count_)
+        if (!is_worker)
             return;
-        if (!always_ && pinned == cpus_[slot])
+        uint32_t at = take();
+        if (!always_ && pinned == cpus_[at])
             return;
-        pinned = cpus_[slot];
+        pinned = cpus_[at];
         if (bench_pin(pinned) < 0)
             std::abort(); /* numaperf was here before: the PU exists */
     }
 
+    void on_scheduler_exit(bool is_worker) override
+    {
+        for (uint32_t i = 0; is_worker && i < cpu_count_; i++) {
+            if (cpus_[i] == pinned)
+                taken_[i].store(false, std::memory_order_release);
+        }
+    }
+
   private:
+    bool take_at(uint32_t at)
+    {
+        return !taken_[at].exchange(true, std::memory_order_acquire);
+    }
+
+    uint32_t take()
+    {
+        for (uint32_t i = 0; i < cpu_count_; i++) {
+            if (cpus_[i] == pinned && take_at(i))
+                return i;
+        }
+        /* One that leaves may still have its PU: it gives it back in a moment. */
+        uint32_t at = 0;
+        while (!take_at(at))
+            at = (at + 1) % cpu_count_;
+        return at;
+    }
+
+    static thread_local int32_t pinned;
     const int32_t *cpus_;
     uint32_t cpu_count_;
     bool always_;
+    std::vector<std::atomic<bool>> taken_;
 };
+
+thread_local int32_t pinner::pinned = -1;
 
 /* What a task of the peer gets as its worker. */
 struct place {
