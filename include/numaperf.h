@@ -9,11 +9,13 @@
 #include <numaperf/device.h>
 #include <numaperf/enforce.h>
 #include <numaperf/error.h>
+#include <numaperf/group.h>
 #include <numaperf/loop.h>
 #include <numaperf/pin.h>
 #include <numaperf/region.h>
 #include <numaperf/runtime.h>
 #include <numaperf/stats.h>
+#include <numaperf/timer.h>
 #include <numaperf/topology.h>
 #include <numaperf/version.h>
 

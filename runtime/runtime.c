@@ -21,7 +21,10 @@
 #include "place/capability.h"
 #include "place/enforce.h"
 #include "place/region.h"
+#include "sched/delay.h"
+#include "sched/group.h"
 #include "sched/look.h"
+#include "sched/record_task.h"
 #include "sched/rule.h"
 #include "sched/sched.h"
 #include "sched/watch.h"
@@ -331,6 +334,22 @@ int numaperf_rt_spawn(numaperf_rt_t *rt, int node, numaperf_task_fn fn, void *ar
     return numaperf__submit(rt, &to, fn, &arg, 1);
 }
 
+/* What the caller's options mean, which may be NULL: where to, and of which group. */
+static int runtime_spawn_options(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
+                                 struct numaperf__submission *out, numaperf_group_t **out_group)
+{
+    const numaperf_spawn_options_t defaults = NUMAPERF_SPAWN_OPTIONS_INIT;
+    numaperf_spawn_options_t loaded;
+    int rc = numaperf__config_load(&loaded, sizeof(loaded), RUNTIME_OPTIONS_MIN_SIZE,
+                                   options != NULL ? options : &defaults, "spawn");
+    if (rc == 0)
+        rc = numaperf__group_check(loaded.group, rt);
+    if (rc < 0)
+        return rc;
+    *out_group = loaded.group;
+    return runtime_spawn_target(rt, &loaded, out);
+}
+
 int numaperf_rt_spawn_batch(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
                             numaperf_task_fn fn, void *const *args, size_t count)
 {
@@ -342,23 +361,48 @@ int numaperf_rt_spawn_batch(numaperf_rt_t *rt, const numaperf_spawn_options_t *o
     if (count > rt->config.task_limit_per_node)
         return numaperf__fail(-EINVAL, 0, "spawn", "count %zu is above the limit of a node, %llu",
                               count, (unsigned long long)rt->config.task_limit_per_node);
-    const numaperf_spawn_options_t defaults = NUMAPERF_SPAWN_OPTIONS_INIT;
-    numaperf_spawn_options_t loaded;
-    rc = numaperf__config_load(&loaded, sizeof(loaded), RUNTIME_OPTIONS_MIN_SIZE,
-                               options != NULL ? options : &defaults, "spawn");
-    if (rc < 0)
-        return rc;
     struct numaperf__submission to;
-    rc = runtime_spawn_target(rt, &loaded, &to);
+    numaperf_group_t *group = NULL;
+    rc = runtime_spawn_options(rt, options, &to, &group);
     if (rc < 0)
         return rc;
-    return numaperf__submit(rt, &to, fn, args, count);
+    return group != NULL ? numaperf__group_submit(&to, group, fn, args, count)
+                         : numaperf__submit(rt, &to, fn, args, count);
 }
 
 int numaperf_rt_spawn_with(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
                            numaperf_task_fn fn, void *arg)
 {
     return numaperf_rt_spawn_batch(rt, options, fn, &arg, 1);
+}
+
+/* NOLINTNEXTLINE(readability-function-size): a spawn's five parameters and the delay */
+int numaperf_rt_spawn_after(numaperf_rt_t *rt, const numaperf_spawn_options_t *options,
+                            uint64_t delay_ns, numaperf_task_fn fn, void *arg,
+                            numaperf_timer_t **out_timer)
+{
+    struct numaperf__submission to;
+    numaperf_group_t *group = NULL;
+    struct numaperf__record *record = NULL;
+    int rc = runtime_spawn_check(rt, fn);
+    if (rc == 0)
+        rc = runtime_spawn_options(rt, options, &to, &group);
+    if (rc == 0)
+        rc = numaperf__record_make(&to, group, fn, arg, &record);
+    return rc < 0 ? rc : numaperf__delay_arm(record, delay_ns, out_timer);
+}
+
+int numaperf_group_on_done(numaperf_group_t *group, const numaperf_spawn_options_t *options,
+                           numaperf_task_fn fn, void *arg)
+{
+    if (group == NULL || fn == NULL)
+        return numaperf__fail(-EINVAL, 0, "group", "group and fn must not be NULL");
+    struct numaperf__submission to;
+    numaperf_group_t *own = NULL;
+    int rc = runtime_spawn_options(numaperf__group_rt(group), options, &to, &own);
+    if (rc == 0 && own != NULL)
+        return numaperf__fail(-EINVAL, 0, "group", "options.group must be NULL");
+    return rc < 0 ? rc : numaperf__group_on_done(group, &to, fn, arg);
 }
 
 int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)

@@ -35,6 +35,7 @@
 #include "io/loop.h"
 #include "sched/room.h"
 #include "sched/sched.h"
+#include "sched/timer.h"
 
 #include <sched.h>
 
@@ -197,12 +198,20 @@ static void idle_yield_when_barren(struct numaperf_worker *worker)
     }
 }
 
+/* Until libuv or a timer wants to run. */
+static uint64_t idle_timeout_ns(struct numaperf_worker *worker)
+{
+    uint64_t loop_ns = numaperf__loop_timeout_ns(worker->loop);
+    uint64_t timers_ns = numaperf__timers_timeout_ns(worker);
+    return timers_ns < loop_ns ? timers_ns : loop_ns;
+}
+
 bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task *out)
 {
     idle_set_state(worker, NUMAPERF__WORKER_SEARCHING);
     idle_count(&worker->node->searching, 1);
     bool taken = numaperf__take_any(worker, out);
-    uint64_t timeout_ns = !taken ? numaperf__loop_timeout_ns(worker->loop) : 0;
+    uint64_t timeout_ns = !taken ? idle_timeout_ns(worker) : 0;
     if (timeout_ns > 0) {
         uint64_t spin_ns = worker->rt->config.spin_ns_max;
         uint64_t start_ns = numaperf__clock_now_ns();
@@ -212,7 +221,7 @@ bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task
             found = idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns);
         }
         if (!found) /* asked again: the spin took its time */
-            idle_sleep(worker, numaperf__loop_timeout_ns(worker->loop));
+            idle_sleep(worker, idle_timeout_ns(worker));
         if (spin_ns > 0)
             idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
         taken = numaperf__take_any(worker, out);

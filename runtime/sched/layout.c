@@ -12,6 +12,7 @@
 #include "place/headroom.h"
 #include "place/region.h"
 #include "sched/sched.h"
+#include "sched/timer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -331,7 +332,7 @@ int numaperf__layout_inboxes(numaperf_rt_t *rt)
     int rc = 0;
     for (uint32_t i = 0; i < rt->node_count && rc == 0; i++)
         rc = layout_inboxes(rt, &rt->nodes[i]);
-    return rc;
+    return rc < 0 ? rc : numaperf__timers_init(rt);
 }
 
 void numaperf__layout_destroy(numaperf_rt_t *rt)
@@ -349,6 +350,7 @@ void numaperf__layout_destroy(numaperf_rt_t *rt)
         }
         numaperf_region_destroy(rt->nodes[i].places);
     }
+    numaperf__timers_fini(rt);
     numaperf__pairs_destroy(rt);
     free(rt->nodes);
     free(rt->workers);

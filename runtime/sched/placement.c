@@ -15,6 +15,7 @@
 #include "place/pin.h"
 #include "place/region.h"
 #include "sched/sched.h"
+#include "sched/timer.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -53,7 +54,7 @@ int numaperf__workers_check_room(const numaperf_rt_t *rt)
     numaperf_nodemask_t mask;
     numaperf_nodemask_zero(&mask);
     bool hard = rt->config.mode == NUMAPERF_MODE_HARD;
-    uint64_t each = PLACEMENT_STACK_BYTES + PLACEMENT_OTHER_BYTES;
+    uint64_t each = PLACEMENT_STACK_BYTES + PLACEMENT_OTHER_BYTES + numaperf__timers_bytes();
     if (hard && rt->config.huge_pages < NUMAPERF_HUGE_2MB) /* soft mode populates no arena */
         each += rt->config.arena_bytes < PLACEMENT_CHUNK_BYTES ? rt->config.arena_bytes
                                                                : PLACEMENT_CHUNK_BYTES;

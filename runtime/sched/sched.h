@@ -68,9 +68,11 @@ struct numaperf__node {
     uint32_t victim_count;
     uint32_t thief_count;
     numaperf_region_t *places; /* memory of the rings of its inboxes and its workers' */
-    bool limit_is_tight;       /* the rings alone may hold more than the limit */
-    uint32_t *victims; /* indexes of the nodes it may steal from, in order; in rt->victim_table */
-    uint32_t *thieves; /* of those that may steal from it, the nearest first; the same */
+    numaperf_region_t *timers; /* memory of its workers' timers */
+    struct numaperf__records *records;
+    bool limit_is_tight; /* the rings alone may hold more than the limit */
+    uint32_t *victims;   /* indexes of the nodes it may steal from, in order; in rt->victim_table */
+    uint32_t *thieves;   /* of those that may steal from it, the nearest first; the same */
     _Atomic uint64_t room_wanted; /* of a refused spawn; written by room.c, rarely */
 };
 
@@ -113,6 +115,7 @@ struct numaperf_worker {
     /* Written by start. */
     numaperf_rt_t *rt;
     struct numaperf__node *node;
+    struct numaperf__timers *timers; /* on its node */
     uint32_t index;
     int32_t cpu;
     bool cpu_shared; /* another worker has the same PU */
@@ -133,6 +136,7 @@ struct numaperf_rt {
     _Atomic uint32_t exited_count;                       /* worker threads past their last act */
     _Atomic uint64_t finished_outside; /* tasks cancelled by a thread that is no worker */
     _Atomic uint64_t violation_count;
+    _Atomic uint64_t group_cancels; /* cancels of groups with members that wait for their time */
     _Atomic uint32_t looker_count; /* attestations in the middle of a look: a join waits for them */
     /* Where a search for NODE_ANY begins: written by every such spawn, apart from what all read. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t next_node;

@@ -13,8 +13,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "io/loop.h"
+#include "sched/record_task.h"
 #include "sched/room.h"
 #include "sched/sched.h"
+#include "sched/timer.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -67,7 +69,7 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
         numaperf__task_cancel(worker->rt, task);
     } else {
         /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
-        atomic_store_explicit(&worker->running, task->fn, memory_order_relaxed);
+        atomic_store_explicit(&worker->running, numaperf__task_user_fn(task), memory_order_relaxed);
         if (task->stamp != 0)
             numaperf__worker_sample_wait(
                 worker, numaperf__stamp_age_ns(task->stamp, numaperf__clock_now_ns()));
@@ -161,6 +163,7 @@ static void worker_loop(struct numaperf_worker *worker)
         /* After the turn, which may have taken in the wake that came with it. */
         if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
             numaperf__worker_put_back(worker);
+        numaperf__timers_run(worker);
         numaperf__room_tell(worker);
         if (worker_round(worker) || worker_linger(worker))
             continue;
@@ -243,6 +246,7 @@ static bool worker_start(struct numaperf_worker *worker)
 static void worker_stop(struct numaperf_worker *worker)
 {
     numaperf_rt_t *rt = worker->rt;
+    numaperf__timers_end(worker);
     if (worker->node_started && rt->config.on_node_stop != NULL)
         rt->config.on_node_stop(worker, rt->config.data);
     atomic_store_explicit(&worker->at_latch, true, memory_order_relaxed);
