@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Arena: an allocator over regions of one node. One thread owns it and allocates; any thread may
- * free. Blocks come in size classes carved from chunks; large ones have a region of their own.
+ * free. Blocks come in size classes carved from chunks, those above 28 KiB in multiples of 64 KiB
+ * of a chunk; what is above half a chunk or 1 MiB has a region of its own.
  */
 #ifndef NUMAPERF_ARENA_H
 #define NUMAPERF_ARENA_H
@@ -47,7 +48,7 @@ typedef struct numaperf_arena_statistics {
     uint32_t chunk_count;       /* regions mapped now */
     uint64_t mapped_bytes;      /* in these regions */
     uint64_t used_bytes;        /* in blocks handed out, with rounding */
-    uint64_t used_bytes_peak;   /* highest value of used_bytes */
+    uint64_t used_bytes_peak;   /* highest that was seen: here, and when spans were used */
     uint64_t limit_bytes;       /* as configured; 0 is no limit */
     uint64_t alloc_count;       /* successful allocations */
     uint64_t free_count;        /* frees, by any thread, taken in so far */
@@ -97,7 +98,8 @@ NUMAPERF_API void numaperf_arena_destroy(numaperf_arena_t *arena);
 NUMAPERF_API void *numaperf_arena_alloc(numaperf_arena_t *arena, size_t size, size_t align);
 
 /**
- * Give a block back to the arena it came from; NULL is allowed.
+ * Give a block back to the arena it came from; NULL is allowed. A block freed twice, or a pointer
+ * that is none, ends the process: at the latest when it goes back to where it was carved from.
  *
  * From another thread than the owner it is only handed over: it can be used again, and a large
  * block is unmapped, when the owner takes it in while it allocates or asks for statistics.

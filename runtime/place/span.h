@@ -14,9 +14,10 @@
 
 #define NUMAPERF__SPAN_BYTES ((size_t)64 * 1024)
 #define NUMAPERF__SPAN_MAGIC 0x4e505350u /* tells a span from memory that is none */
+#define NUMAPERF__SPAN_WORDS (NUMAPERF__SPAN_BYTES / 16 / 64) /* of 64 blocks each */
 
 enum numaperf__span_state {
-    NUMAPERF__SPAN_FREE,    /* no class; in the arena's list of free spans */
+    NUMAPERF__SPAN_FREE,    /* no class; its unit is the chunk's */
     NUMAPERF__SPAN_CURRENT, /* its class allocates from it; in no list */
     NUMAPERF__SPAN_PARTIAL, /* has room; in the list of its class */
     NUMAPERF__SPAN_FULL,    /* no room; in no list until a block comes back */
@@ -24,57 +25,81 @@ enum numaperf__span_state {
 };
 
 struct numaperf__arena_chunk;
+struct numaperf__magazine;
 
 /* At the start of every span, on a multiple of NUMAPERF__SPAN_BYTES. */
 struct numaperf__span {
-    /* Written when the span is carved from its chunk, then read by any thread that frees. */
+    /* Read by any thread that frees. These three stay for as long as the unit is a span, in the
+       first unit of a segment for as long as the chunk; */
     alignas(NUMAPERF_CACHE_LINE) struct numaperf_arena *arena;
-    uint32_t magic;
-    uint32_t length; /* bytes with this header; the last span of a chunk may be short */
     struct numaperf__arena_chunk *chunk;
-
-    /* The rest belongs to the arena's owner. */
-    alignas(NUMAPERF_CACHE_LINE) void *free_block; /* chain of returned blocks */
-    struct numaperf__list link;
+    uint32_t magic;
+    /* and these while a block of it is out. */
+    uint32_t first;       /* offset of the first block, from the start of the span */
+    uint32_t reciprocal;  /* of block_bytes: offset * reciprocal >> 32 is the block's index */
+    uint32_t block_count; /* that fit */
     size_t block_bytes;
-    uint32_t state;        /* enum numaperf__span_state */
-    uint32_t size_class;   /* of a span that is not FREE or LARGE */
-    uint32_t reserved;     /* bytes at the start that never become blocks */
-    uint32_t first;        /* offset of the first block, from the start of the span */
-    uint32_t reciprocal;   /* of block_bytes: offset * reciprocal >> 32 is the block's index */
-    uint32_t block_count;  /* that fit */
-    uint32_t carved_count; /* blocks below this index were handed out at least once */
-    uint32_t used_count;   /* blocks handed out now */
-    uint64_t used_bits[NUMAPERF__SPAN_BYTES / 16 / 64]; /* by block index */
+    struct numaperf__magazine *magazine; /* of its class */
+    uint32_t size_class;
+    uint32_t length; /* bytes with this header; the last span of a chunk may be short */
+
+    /* The owner's. */
+    alignas(NUMAPERF_CACHE_LINE) struct numaperf__list link;
+    uint32_t state;      /* enum numaperf__span_state */
+    uint32_t used_count; /* blocks that are not in free_bits */
+    uint32_t word;       /* no word of free_bits below it has a bit */
+    uint32_t word_count;
+
+    /* Which words of remote_bits are not empty: freers set, the owner takes all. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t remote_words;
+    struct numaperf__span
+        *remote_next; /* in the arena's stack; by who made remote_words non-zero */
+
+    /* Blocks that may be handed out, by index; the owner's. */
+    alignas(NUMAPERF_CACHE_LINE) uint64_t free_bits[NUMAPERF__SPAN_WORDS];
+    /* Blocks that other threads gave back: they set bits, the owner takes whole words. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t remote_bits[NUMAPERF__SPAN_WORDS];
 };
+
+_Static_assert(NUMAPERF__SPAN_WORDS == 64, "remote_words has a bit for each word");
 
 static inline struct numaperf__span *numaperf__span_of(const void *block)
 {
     return (struct numaperf__span *)((uintptr_t)block & ~(uintptr_t)(NUMAPERF__SPAN_BYTES - 1));
 }
 
-/* Make a FREE span out of raw memory; `reserved` bytes at its start are kept, header included. */
-void numaperf__span_init(struct numaperf__span *span, struct numaperf_arena *arena,
-                         struct numaperf__arena_chunk *chunk, size_t length, size_t reserved);
+/* Write the part of a header that stays, on raw memory. */
+void numaperf__span_found(struct numaperf__span *span, struct numaperf_arena *arena,
+                          struct numaperf__arena_chunk *chunk);
 
-/* Whether at least one block of the class fits. */
-bool numaperf__span_fits(const struct numaperf__span *span, uint32_t size_class);
+/* Whether at least one block of the class fits behind `reserved` bytes of a span so long. */
+bool numaperf__span_fits(size_t length, size_t reserved, uint32_t size_class);
 
-/* Give a FREE span, in no list any more, to a class: it becomes CURRENT. */
-void numaperf__span_assign(struct numaperf__span *span, uint32_t size_class);
+/*
+ * Make a founded span one of this class, in state CURRENT. `reserved` bytes at its start, header
+ * included, never become blocks.
+ */
+void numaperf__span_assign(struct numaperf__span *span, size_t length, size_t reserved,
+                           uint32_t size_class, struct numaperf__magazine *magazine);
 
 void numaperf__span_set_state(struct numaperf__span *span, enum numaperf__span_state from,
                               enum numaperf__span_state to);
 
-/* Take a block back that is in use; asserts that it is. */
+/* Take up to `count_max` blocks, lowest first; how many. */
+uint32_t numaperf__span_take(struct numaperf__span *span, void **out_blocks, uint32_t count_max);
+
+/* Take a block back; asserts that it is one, and was out. */
 void numaperf__span_put(struct numaperf__span *span, void *block);
+
+/* The same for all of a word of remote_bits; how many blocks. */
+uint32_t numaperf__span_put_word(struct numaperf__span *span, uint32_t word, uint64_t bits);
 
 /* Check the whole span against itself. */
 void numaperf__span_validate(const struct numaperf__span *span);
 
 static inline bool numaperf__span_has_room(const struct numaperf__span *span)
 {
-    return span->free_block != NULL || span->carved_count < span->block_count;
+    return span->used_count < span->block_count;
 }
 
 /* Index of the block, exact for the start of one. */
@@ -83,24 +108,14 @@ static inline uint32_t numaperf__span_index(const struct numaperf__span *span, u
     return (uint32_t)(((uint64_t)offset * span->reciprocal) >> 32);
 }
 
-/* A block, or NULL when there is no room. Returned blocks go first: they are in the cache. */
-static inline void *numaperf__span_take(struct numaperf__span *span)
+/* The index of a block, which is asserted to be one. Any thread that may free it. */
+static inline uint32_t numaperf__span_index_of(const struct numaperf__span *span, const void *block)
 {
-    uint32_t index = span->carved_count;
-    char *block = span->free_block;
-    if (block != NULL) {
-        span->free_block = numaperf__link_get(block);
-        index = numaperf__span_index(span, (uint32_t)(block - (char *)span) - span->first);
-    } else {
-        if (index == span->block_count)
-            return NULL;
-        span->carved_count++;
-        block = (char *)span + span->first + index * span->block_bytes;
-    }
-    NUMAPERF_ASSERT_HOT((span->used_bits[index / 64] >> (index % 64) & 1) == 0);
-    span->used_bits[index / 64] |= (uint64_t)1 << (index % 64);
-    span->used_count++;
-    return block;
+    uint32_t offset = (uint32_t)((const char *)block - (const char *)span) - span->first;
+    uint32_t index = numaperf__span_index(span, offset);
+    NUMAPERF_ASSERT(index < span->block_count);           /* a block of this span */
+    NUMAPERF_ASSERT(index * span->block_bytes == offset); /* its start */
+    return index;
 }
 
 #endif

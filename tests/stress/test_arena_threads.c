@@ -64,7 +64,7 @@ static uint32_t random_size(unsigned *seed)
 {
     unsigned kind = (unsigned)rand_r(seed) % 1000;
     if (kind == 0)
-        return 30000 + (uint32_t)rand_r(seed) % 100000;
+        return 30000 + (uint32_t)rand_r(seed) % 150000; /* units of a chunk, or a region */
     if (kind < 50)
         return 1000 + (uint32_t)rand_r(seed) % 20000;
     return (uint32_t)sizeof(struct block) + (uint32_t)rand_r(seed) % 500;

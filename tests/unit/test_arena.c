@@ -76,6 +76,30 @@ static numaperf_arena_stats_t arena_look(const numaperf_arena_t *arena)
     return stats;
 }
 
+/* Fill with one size until NULL; the blocks are chained through their first bytes. */
+static size_t arena_fill(numaperf_arena_t *arena, size_t size, void **out_chain)
+{
+    size_t count = 0;
+    void *chain = NULL;
+    for (void *block = numaperf_arena_alloc(arena, size, 0); block != NULL;
+         block = numaperf_arena_alloc(arena, size, 0)) {
+        *(void **)block = chain;
+        chain = block;
+        count++;
+    }
+    *out_chain = chain;
+    return count;
+}
+
+static void arena_empty(numaperf_arena_t *arena, void *chain)
+{
+    while (chain != NULL) {
+        void *next = *(void **)chain;
+        numaperf_arena_free(arena, chain);
+        chain = next;
+    }
+}
+
 static void size_classes_hold_their_sizes_and_waste_a_fifth_at_most(void **state)
 {
     (void)state;
@@ -158,13 +182,18 @@ static void arena_used_bytes_are_exact_and_the_peak_stays(void **state)
     void *a = numaperf_arena_alloc(arena, 64, 0);
     void *b = numaperf_arena_alloc(arena, 65, 0); /* class 80 */
     assert_int_equal(arena_look(arena).used_bytes, 144);
-    void *c = numaperf_arena_alloc(arena, 100000, 0);
+    void *c = numaperf_arena_alloc(arena, 100000, 0); /* two units of 64 KiB of the chunk */
+    stats = arena_look(arena);
+    assert_int_equal(stats.chunk_count, 1);
+    assert_int_equal(stats.used_bytes, 144 + 131072);
+    void *d = numaperf_arena_alloc(arena, 1500000, 0);
     stats = arena_look(arena);
     assert_int_equal(stats.chunk_count, 2);
-    assert_true(stats.used_bytes >= 144 + 100000);
-    assert_true(stats.used_bytes <= 144 + 100000 + 2 * 4096);
-    assert_true(stats.mapped_bytes >= 2 * MIB + 100000);
+    assert_true(stats.used_bytes >= 144 + 131072 + 1500000);
+    assert_true(stats.used_bytes <= 144 + 131072 + 1500000 + 2 * 4096);
+    assert_true(stats.mapped_bytes >= 2 * MIB + 1500000);
     uint64_t peak = stats.used_bytes;
+    numaperf_arena_free(arena, d);
     numaperf_arena_free(arena, c);
     stats = arena_look(arena);
     assert_int_equal(stats.used_bytes, 144);
@@ -176,54 +205,33 @@ static void arena_used_bytes_are_exact_and_the_peak_stays(void **state)
     numaperf_arena_free(arena, NULL);
     stats = arena_look(arena);
     assert_int_equal(stats.used_bytes, 0);
-    assert_int_equal(stats.alloc_count, 3);
-    assert_int_equal(stats.free_count, 3);
+    assert_int_equal(stats.alloc_count, 4);
+    assert_int_equal(stats.free_count, 4);
     numaperf_arena_destroy(arena);
 }
 
-/* Fill with one size until NULL; the blocks are chained through their first bytes. */
-static size_t arena_fill(numaperf_arena_t *arena, size_t size, void **out_chain)
-{
-    size_t count = 0;
-    void *chain = NULL;
-    for (void *block = numaperf_arena_alloc(arena, size, 0); block != NULL;
-         block = numaperf_arena_alloc(arena, size, 0)) {
-        *(void **)block = chain;
-        chain = block;
-        count++;
-    }
-    *out_chain = chain;
-    return count;
-}
-
-static void arena_empty(numaperf_arena_t *arena, void *chain)
-{
-    while (chain != NULL) {
-        void *next = *(void **)chain;
-        numaperf_arena_free(arena, chain);
-        chain = next;
-    }
-}
-
-static void arena_of_huge_pages_spends_none_on_blocks_that_fill_a_part_of_one(void **state)
+static void arena_counts_are_exact_after_every_call(void **state)
 {
     (void)state;
-    for (uint64_t limit = 0; limit <= 4 * MIB; limit += 4 * MIB) {
-        numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
-        config.huge_pages = NUMAPERF_HUGE_2MB; /* small ones instead, where the pool is empty */
-        config.limit_bytes = limit;
-        numaperf_arena_t *arena = NULL;
-        assert_int_equal(numaperf_arena_create(&config, &arena), 0);
-        for (int i = 0; i < 10; i++)
-            assert_non_null(numaperf_arena_alloc(arena, 30000, 0));
-        assert_true(arena_look(arena).mapped_bytes <= 2 * MIB + 10 * 36864);
-        assert_null(numaperf_arena_alloc(arena, SIZE_MAX, 4096));
-        assert_null(numaperf_arena_alloc(arena, SIZE_MAX / 2, 4096));
-        void *block = numaperf_arena_alloc(arena, 3 * MIB, 0);
-        assert_true((block != NULL) == (limit == 0));
-        numaperf__arena_validate(arena);
-        numaperf_arena_destroy(arena);
+    enum { COUNT = 300 }; /* blocks wait in magazines, which statistics must see through */
+    numaperf_arena_t *arena = arena_make(0, 0);
+    void *blocks[COUNT];
+    for (uint64_t i = 0; i < COUNT; i++) {
+        blocks[i] = numaperf_arena_alloc(arena, 256, 0);
+        numaperf_arena_stats_t stats = arena_look(arena);
+        assert_int_equal(stats.alloc_count, i + 1);
+        assert_int_equal(stats.used_bytes, (i + 1) * 256);
+        assert_int_equal(stats.used_bytes_peak, (i + 1) * 256);
     }
+    for (uint64_t i = 0; i < COUNT; i++) {
+        numaperf_arena_free(arena, blocks[i]);
+        numaperf_arena_stats_t stats = arena_look(arena);
+        assert_int_equal(stats.free_count, i + 1);
+        assert_int_equal(stats.used_bytes, (COUNT - i - 1) * 256);
+        assert_int_equal(stats.used_bytes_peak, COUNT * 256);
+    }
+    numaperf__arena_validate(arena);
+    numaperf_arena_destroy(arena);
 }
 
 static void arena_at_its_limit_says_so_and_memory_is_reusable_by_other_sizes(void **state)
@@ -489,7 +497,7 @@ int main(void)
         cmocka_unit_test(arena_blocks_of_every_size_and_alignment_keep_their_contents),
         cmocka_unit_test(arena_alignment_holds_for_every_size_and_power_of_two),
         cmocka_unit_test(arena_used_bytes_are_exact_and_the_peak_stays),
-        cmocka_unit_test(arena_of_huge_pages_spends_none_on_blocks_that_fill_a_part_of_one),
+        cmocka_unit_test(arena_counts_are_exact_after_every_call),
         cmocka_unit_test(arena_at_its_limit_says_so_and_memory_is_reusable_by_other_sizes),
         cmocka_unit_test(arena_with_a_small_limit_still_works),
         cmocka_unit_test(arena_bad_arguments_are_refused_by_name),
