@@ -150,8 +150,9 @@ static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, u
     for (;;) {
         for (uint32_t i = 0; i < pauses; i++)
             numaperf__cpu_relax();
-        /* A spin may be asked to last for ever, a stop not. */
+        /* A spin may be asked to last for ever, a stop and a notice not. */
         if (numaperf__take_has_any(worker) || numaperf__loop_ready(worker->loop) ||
+            numaperf__room_pending(worker->node) ||
             numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
             return true;
         if (numaperf__clock_now_ns() - start_ns >= limit_ns)
