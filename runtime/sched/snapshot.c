@@ -184,9 +184,9 @@ static int snapshot_take(const numaperf_rt_t *rt, struct snapshot *out)
 
 int numaperf_rt_worker_stats(const numaperf_rt_t *rt, uint32_t index, numaperf_worker_stats_t *out)
 {
-    const numaperf_worker_t *worker = numaperf_rt_worker(rt, index);
-    if (worker == NULL)
+    if (rt == NULL || index >= rt->worker_count)
         return numaperf__fail(-EINVAL, 0, "stats", "there is no worker %u", index);
+    const numaperf_worker_t *worker = &rt->workers[index];
     numaperf_worker_stats_t stats;
     snapshot_worker(worker, &stats);
     if (index == worker->node->first_worker)
