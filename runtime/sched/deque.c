@@ -129,6 +129,13 @@ bool numaperf__deque_has_work(const struct numaperf__deque *deque)
     return atomic_load_explicit(&deque->tail, memory_order_seq_cst) != head;
 }
 
+void numaperf__deque_span(const struct numaperf__deque *deque, uint64_t *out_head,
+                          uint64_t *out_tail)
+{
+    *out_head = atomic_load_explicit(&deque->head, memory_order_acquire);
+    *out_tail = atomic_load_explicit(&deque->tail, memory_order_seq_cst);
+}
+
 uint64_t numaperf__deque_depth(const struct numaperf__deque *deque)
 {
     uint64_t head = atomic_load_explicit(&deque->head, memory_order_acquire);

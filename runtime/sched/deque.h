@@ -46,6 +46,10 @@ size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaper
 
 /* Whether there is a task; sequentially consistent, see deque.c. */
 bool numaperf__deque_has_work(const struct numaperf__deque *deque);
+/* Tasks taken and pushed so far, in this order: tasks between them wait, or did a moment ago.
+ * Sequentially consistent, as has_work. */
+void numaperf__deque_span(const struct numaperf__deque *deque, uint64_t *out_head,
+                          uint64_t *out_tail);
 /* How many; a recent picture. */
 uint64_t numaperf__deque_depth(const struct numaperf__deque *deque);
 

@@ -33,6 +33,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "io/loop.h"
+#include "sched/pair.h"
 #include "sched/room.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
@@ -41,7 +42,11 @@
 
 #define IDLE_BARREN_MAX 32u      /* fruitless rounds before the PU is offered to others */
 #define IDLE_PEEK_PAUSES_MAX 32u /* pauses between two looks of a spin */
-#define IDLE_GAP_CAP_NS 1000000u /* longer waits are as good as this one to the average */
+#define IDLE_PENALTY_MAX 6u      /* after spins in vain, one in 64 idle times has one */
+#define IDLE_NAP_STEP_NS 5000u   /* what naps grow by, doubled each time */
+#define IDLE_NAP_SHIFT_MAX 6u
+#define IDLE_NAP_MEMORY_NS 1000000u /* after that long without a nap they are short again */
+#define IDLE_GAP_CAP_NS 1000000u    /* longer waits are as good as this one to the average */
 
 /* ---- states ---- */
 
@@ -96,20 +101,42 @@ static bool idle_has_searching(const struct numaperf__node *node)
     return atomic_load_explicit(&node->searching, memory_order_seq_cst) > 0;
 }
 
-void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
+/* Whether a rule bars a thief for a while: until more tasks have come, or its budget has grown. */
+static bool idle_is_barred(const struct numaperf__node *thief, const struct numaperf__node *victim)
 {
-    struct numaperf_worker *workers = node->rt->workers;
-    if (idle_has_searching(node) || idle_wake_one_of(node, workers) || !stealable)
+    const struct numaperf__pair *pair = numaperf__pair_of(thief, victim);
+    if (pair->rule.backlog_min > 1 && numaperf__submit_waiting(victim) < pair->rule.backlog_min)
+        return true;
+    if (pair->budget == NULL)
+        return false;
+    uint64_t next_ns = 0;
+    return numaperf__budget_look(pair->budget, numaperf__clock_now_ns(), &next_ns) == 0;
+}
+
+static void idle_wake_thief(struct numaperf__node *node)
+{
+    if (atomic_load_explicit(&node->watched, memory_order_seq_cst) > 0)
         return;
     struct numaperf__node *nodes = node - node->index;
     for (uint32_t i = 0; i < node->thief_count; i++) {
-        if (idle_has_searching(&nodes[node->thieves[i]]))
+        const struct numaperf__node *thief = &nodes[node->thieves[i]];
+        if (idle_has_searching(thief) && !idle_is_barred(thief, node))
             return;
     }
     for (uint32_t i = 0; i < node->thief_count; i++) {
-        if (idle_wake_one_of(&nodes[node->thieves[i]], workers))
+        struct numaperf__node *thief = &nodes[node->thieves[i]];
+        if (!idle_is_barred(thief, node) && idle_wake_one_of(thief, node->rt->workers))
             return;
     }
+}
+
+void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
+{
+    if (idle_has_searching(node) ||
+        (stealable && atomic_load_explicit(&node->napping, memory_order_seq_cst) > 0))
+        return;
+    if (!idle_wake_one_of(node, node->rt->workers) && stealable)
+        idle_wake_thief(node);
 }
 
 void numaperf__wake_worker(struct numaperf_worker *worker)
@@ -143,24 +170,96 @@ static void idle_leave(struct numaperf_worker *worker)
     }
 }
 
-/* Look around for up to `limit_ns`; returns whether something turned up. */
-static bool idle_spin(const struct numaperf_worker *worker, uint64_t start_ns, uint64_t limit_ns)
+enum idle_found { IDLE_NOTHING = 0, IDLE_IO, IDLE_TASK };
+
+/* Look around for up to `limit_ns`. */
+static enum idle_found idle_spin(struct numaperf_worker *worker, uint64_t start_ns,
+                                 uint64_t limit_ns, struct numaperf__task *out)
 {
     uint32_t pauses = 1;
     for (;;) {
         for (uint32_t i = 0; i < pauses; i++)
             numaperf__cpu_relax();
+        if (numaperf__take_any(worker, out))
+            return IDLE_TASK;
         /* A spin may be asked to last for ever, a stop and a notice not. */
-        if (numaperf__take_has_any(worker) || numaperf__loop_ready(worker->loop) ||
-            numaperf__room_pending(worker->node) ||
+        if (numaperf__loop_ready(worker->loop) || numaperf__room_pending(worker->node) ||
             numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CLOSING)
-            return true;
+            return IDLE_IO;
         if (numaperf__clock_now_ns() - start_ns >= limit_ns)
-            return false;
+            return IDLE_NOTHING;
         /* Peeks fetch lines that pushers write: fewer of them cost the pushers less. */
         if (pauses < IDLE_PEEK_PAUSES_MAX)
             pauses *= 2;
     }
+}
+
+/*
+ * Whether to spin: when waits are short, mostly, and spins are not in vain. They are where whom it
+ * waits for needs this very PU; then it tries again at times, ever more rarely.
+ */
+static bool idle_may_spin(struct numaperf_worker *worker)
+{
+    if (worker->idle_gap_ns > worker->rt->config.spin_ns_max)
+        return false;
+    if (worker->spin_skip == 0)
+        return true;
+    worker->spin_skip--;
+    return false;
+}
+
+static void idle_learn_spin(struct numaperf_worker *worker, bool vain)
+{
+    if (!vain)
+        worker->spin_penalty = 0;
+    else if (worker->spin_penalty < IDLE_PENALTY_MAX)
+        worker->spin_penalty++;
+    worker->spin_skip = (1u << worker->spin_penalty) - 1;
+}
+
+/* How long to nap over tasks that may be taken at `deadline_ns`: longer and longer as long as those
+ * that have them get on with them, which every nap before has found. */
+static uint64_t idle_nap_ns(struct numaperf_worker *worker, uint64_t deadline_ns)
+{
+    uint64_t now_ns = numaperf__clock_now_ns();
+    if (now_ns - worker->nap_end_ns > IDLE_NAP_MEMORY_NS)
+        worker->nap_shift = 0;
+    uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    uint64_t extra_ns = ((uint64_t)IDLE_NAP_STEP_NS << worker->nap_shift) - IDLE_NAP_STEP_NS;
+    if (worker->nap_shift < IDLE_NAP_SHIFT_MAX)
+        worker->nap_shift++;
+    return left_ns + extra_ns;
+}
+
+/* Add `n` to what the watched nodes know of it. */
+static void idle_watch(struct numaperf_worker *worker, const struct numaperf__watched *watched,
+                       int32_t n)
+{
+    struct numaperf__node *nodes = worker->node - worker->node->index;
+    for (uint32_t i = 0; i < worker->rt->node_count; i++) {
+        if ((watched->nodes[i / 64] >> i % 64 & 1) != 0)
+            idle_count(&nodes[i] == worker->node ? &nodes[i].napping : &nodes[i].watched, n);
+    }
+}
+
+/* Wait for a wake, I/O, `timeout_ns`, or until what it may not take yet may be taken. */
+static void idle_wait(struct numaperf_worker *worker, uint64_t timeout_ns, uint64_t deadline_ns,
+                      const struct numaperf__watched *watched)
+{
+    uint64_t nap_ns = deadline_ns != UINT64_MAX ? idle_nap_ns(worker, deadline_ns) : UINT64_MAX;
+    /* Whom a budget bars for long is no comfort to who waits for a thief. */
+    bool naps = nap_ns <= IDLE_NAP_MEMORY_NS;
+    if (naps)
+        idle_watch(worker, watched, 1);
+    numaperf__counter_add_owner(&worker->counters.parks, 1);
+    numaperf__loop_wait(worker->loop, nap_ns < timeout_ns ? nap_ns : timeout_ns);
+    if (!idle_rouse(worker))
+        numaperf__counter_add_owner(&worker->counters.wakes, 1);
+    if (!naps)
+        return;
+    /* After it counts as searching: there is no moment in which nobody looks. */
+    idle_watch(worker, watched, -1);
+    worker->nap_end_ns = numaperf__clock_now_ns();
 }
 
 static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
@@ -172,12 +271,11 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
     numaperf__rt_close_if_drained(worker->rt);
     /* The signal of a change of state may have been reaped in the turn before: look again. One that
      * comes after this look finds the wake armed. */
-    if (!numaperf__take_has_any(worker) && !numaperf__room_pending(worker->node) &&
-        numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
-        numaperf__counter_add_owner(&worker->counters.parks, 1);
-        numaperf__loop_wait(worker->loop, timeout_ns);
-    }
-    if (!idle_rouse(worker))
+    struct numaperf__watched watched;
+    uint64_t deadline_ns = numaperf__take_deadline_ns(worker, &watched);
+    if (deadline_ns > 0 && numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING)
+        idle_wait(worker, timeout_ns, deadline_ns, &watched);
+    else if (!idle_rouse(worker))
         numaperf__counter_add_owner(&worker->counters.wakes, 1);
 }
 
@@ -191,7 +289,7 @@ static void idle_learn_gap(struct numaperf_worker *worker, uint64_t gap_ns)
 /* Announced but not to be had for long: its submitter may wait for this very PU. */
 static void idle_yield_when_barren(struct numaperf_worker *worker)
 {
-    if (!numaperf__take_has_any(worker)) {
+    if (!numaperf__take_has_own(worker)) {
         worker->barren = 0;
     } else if (++worker->barren >= IDLE_BARREN_MAX) {
         worker->barren = 0;
@@ -207,27 +305,36 @@ static uint64_t idle_timeout_ns(struct numaperf_worker *worker)
     return timers_ns < loop_ns ? timers_ns : loop_ns;
 }
 
+/* Nothing to do for `timeout_ns`: spin, then sleep. */
+static bool idle_rest(struct numaperf_worker *worker, uint64_t timeout_ns,
+                      struct numaperf__task *out)
+{
+    uint64_t spin_ns = worker->rt->config.spin_ns_max;
+    uint64_t start_ns = numaperf__clock_now_ns();
+    enum idle_found found = IDLE_NOTHING;
+    if (spin_ns > 0 && idle_may_spin(worker)) {
+        numaperf__counter_add_owner(&worker->counters.spins, 1);
+        found = idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns, out);
+        idle_learn_spin(worker, found == IDLE_NOTHING && spin_ns < timeout_ns);
+    }
+    if (found == IDLE_NOTHING) /* asked again: the spin took its time */
+        idle_sleep(worker, idle_timeout_ns(worker));
+    if (spin_ns > 0)
+        idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
+    return found == IDLE_TASK || numaperf__take_any(worker, out);
+}
+
 bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task *out)
 {
     idle_set_state(worker, NUMAPERF__WORKER_SEARCHING);
     idle_count(&worker->node->searching, 1);
     bool taken = numaperf__take_any(worker, out);
     uint64_t timeout_ns = !taken ? idle_timeout_ns(worker) : 0;
-    if (timeout_ns > 0) {
-        uint64_t spin_ns = worker->rt->config.spin_ns_max;
-        uint64_t start_ns = numaperf__clock_now_ns();
-        bool found = false;
-        if (spin_ns > 0 && worker->idle_gap_ns <= spin_ns) {
-            numaperf__counter_add_owner(&worker->counters.spins, 1);
-            found = idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns);
-        }
-        if (!found) /* asked again: the spin took its time */
-            idle_sleep(worker, idle_timeout_ns(worker));
-        if (spin_ns > 0)
-            idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
-        taken = numaperf__take_any(worker, out);
-    }
-    if (!taken)
+    if (timeout_ns > 0)
+        taken = idle_rest(worker, timeout_ns, out);
+    if (taken)
+        worker->nap_shift = 0;
+    else
         idle_yield_when_barren(worker);
     idle_leave(worker);
     return taken;

@@ -36,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define INBOX_AHEAD 8u /* places that a push prepares for, beyond its own */
 #define INBOX_MOVE_MAX 256u /* tasks moved from the spill under one lock */
 
 void numaperf__inbox_init(struct numaperf__inbox *inbox, struct numaperf__slot *slots,
@@ -117,6 +118,8 @@ static void inbox_fill(struct numaperf__inbox *inbox, uint64_t at,
                        const struct numaperf__task *like, void *arg, uint32_t stamp)
 {
     struct numaperf__slot *slot = &inbox->slots[at & inbox->mask];
+    /* The line of a later place, which its last reader has: the next pushes would wait for it. */
+    __builtin_prefetch(&inbox->slots[(at + INBOX_AHEAD) & inbox->mask], 1);
     atomic_store_explicit(&slot->fn, like->fn, memory_order_relaxed);
     atomic_store_explicit(&slot->arg, arg, memory_order_relaxed);
     atomic_store_explicit(&slot->on_cancel, like->on_cancel, memory_order_relaxed);
@@ -265,6 +268,15 @@ bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox)
     uint64_t head = atomic_load_explicit(&inbox->head, memory_order_acquire);
     return atomic_load_explicit(&inbox->spilled, memory_order_seq_cst) != 0 ||
            atomic_load_explicit(&inbox->tail, memory_order_seq_cst) != head;
+}
+
+void numaperf__inbox_span(const struct numaperf__inbox *inbox, uint64_t *out_head,
+                          uint64_t *out_tail)
+{
+    /* What is spilled gets the next numbers: nothing goes past it into the ring. */
+    *out_head = atomic_load_explicit(&inbox->head, memory_order_acquire);
+    uint64_t spilled = atomic_load_explicit(&inbox->spilled, memory_order_seq_cst);
+    *out_tail = atomic_load_explicit(&inbox->tail, memory_order_seq_cst) + spilled;
 }
 
 uint64_t numaperf__inbox_spill_end(const struct numaperf__inbox *inbox)

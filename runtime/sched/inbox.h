@@ -82,6 +82,10 @@ bool numaperf__inbox_has_work(const struct numaperf__inbox *inbox);
 uint64_t numaperf__inbox_spill_end(const struct numaperf__inbox *inbox);
 /* Whether everything before place `at` has been taken. */
 bool numaperf__inbox_is_past(const struct numaperf__inbox *inbox, uint64_t at);
+/* Tasks taken and pushed so far, in this order: tasks between them wait, or did a moment ago.
+ * Sequentially consistent, as has_work. */
+void numaperf__inbox_span(const struct numaperf__inbox *inbox, uint64_t *out_head,
+                          uint64_t *out_tail);
 /* How many; a recent picture. */
 uint64_t numaperf__inbox_depth(const struct numaperf__inbox *inbox);
 /* Announced so far, sequentially consistent; may be too high while tasks go from spill to ring. */

@@ -340,6 +340,7 @@ void numaperf__layout_destroy(numaperf_rt_t *rt)
     for (uint32_t i = 0; rt->workers != NULL && i < rt->worker_count; i++) {
         numaperf__wake_fini(&rt->workers[i].wake);
         numaperf_arena_destroy(rt->workers[i].arena);
+        numaperf__take_fini(&rt->workers[i]);
         for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
             numaperf__inbox_fini(&rt->workers[i].bound[p]);
     }

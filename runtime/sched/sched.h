@@ -58,7 +58,10 @@ struct numaperf__node {
     /* Workers of this node in that state; both may be off by one for a moment, see idle.c. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic int32_t searching;
     _Atomic int32_t sleeping;
-    _Atomic uint64_t stolen_from; /* written by thieves */
+    /* Sleeping workers that soon look again by themselves at tasks of this node that they may not
+     * take yet: its own, and those of other nodes. */
+    _Atomic int32_t napping;
+    _Atomic int32_t watched;
 
     alignas(NUMAPERF_CACHE_LINE) numaperf_rt_t *rt;
     int32_t id; /* OS node id */
@@ -90,9 +93,14 @@ struct numaperf_worker {
     _Atomic uint64_t finished; /* tasks run or cancelled here */
     atomic_bool at_latch;      /* waits for the other workers, not in a callback */
     _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
-    uint32_t gather_pauses;    /* before it looks into the node's inbox again */
-    uint64_t idle_gap_ns;      /* how long it usually waits for work, moving average */
-    _Atomic uint64_t spawned;  /* tasks it pushed to its own deques */
+    struct numaperf__observation *views; /* of every queue that it may take from */
+    uint64_t nap_end_ns;                 /* of the last nap */
+    uint32_t nap_shift;                  /* naps get longer while those it watches make progress */
+    uint32_t spin_penalty;               /* grows with every spin in vain */
+    uint32_t spin_skip;                  /* idle times to go without a spin */
+    uint32_t gather_pauses;              /* before it looks into the node's inbox again */
+    uint64_t idle_gap_ns;                /* how long it usually waits for work, moving average */
+    _Atomic uint64_t spawned;            /* tasks it pushed to its own deques */
     /* Its own tasks that found a deque full are in the node's inbox, before this place: until they
        are taken, later ones follow them there. 0: none; UINT64_MAX: in the spill. */
     uint64_t overflow_at[NUMAPERF__PRIORITIES];
@@ -188,11 +196,26 @@ bool numaperf__take_own(struct numaperf_worker *worker, uint32_t priority,
                         enum numaperf__source source, struct numaperf__task *out);
 /* Bring over what waits in the node's inbox, behind the worker's own tasks. */
 void numaperf__take_in(struct numaperf_worker *worker, uint32_t priority);
+/* What it remembers of the queues of others. 0 or -ENOMEM. */
+int numaperf__take_init(struct numaperf_worker *worker);
+void numaperf__take_fini(struct numaperf_worker *worker);
 /* Whatever the worker may run, own tasks first, then those of siblings, then of other nodes. */
 bool numaperf__take_any(struct numaperf_worker *worker, struct numaperf__task *out);
-/* Whether there is such a task, announced ones included; sequentially consistent. */
+/* Whether its own node has anything for it to do, announced tasks included; sequentially
+ * consistent. */
 bool numaperf__take_has_own(const struct numaperf_worker *worker);
-bool numaperf__take_has_any(const struct numaperf_worker *worker);
+/* Nodes with tasks that a worker may not take yet, by their index. */
+struct numaperf__watched {
+    uint64_t nodes[NUMAPERF_NODE_MAX / 64];
+};
+static inline void numaperf__watched_add(struct numaperf__watched *watched, uint32_t node)
+{
+    watched->nodes[node / 64] |= UINT64_C(1) << node % 64;
+}
+/* When the worker has to look again, by itself, sequentially consistent: 0 now, UINT64_MAX only
+ * when it is woken. */
+uint64_t numaperf__take_deadline_ns(struct numaperf_worker *worker,
+                                    struct numaperf__watched *out_watched);
 /* Whether a node has unbound tasks, or ones for its workers only. */
 bool numaperf__node_has_unbound(const struct numaperf__node *node);
 bool numaperf__node_has_fixed(const struct numaperf__node *node);

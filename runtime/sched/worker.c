@@ -145,6 +145,8 @@ static bool worker_round(struct numaperf_worker *worker)
 /* A pause between two tasks is short, mostly: look around for it before anybody is told. */
 static bool worker_linger(struct numaperf_worker *worker)
 {
+    if (worker->spin_penalty > 0 || worker->rt->config.spin_ns_max == 0)
+        return false; /* what it waits for may need this PU */
     for (uint32_t pauses = 1; pauses <= WORKER_LINGER_PAUSES; pauses *= 2) {
         for (uint32_t i = 0; i < pauses; i++)
             numaperf__cpu_relax();
@@ -220,7 +222,7 @@ static int worker_make(struct numaperf_worker *worker)
     if (rc < 0)
         return rc;
     worker->tally = numaperf__tally_create(worker->rt->node_count, worker->index);
-    if (worker->tally == NULL)
+    if (worker->tally == NULL || numaperf__take_init(worker) < 0)
         return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the counters of worker %u",
                               worker->index);
     return 0;
