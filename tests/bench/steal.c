@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A queue whose owner pushes and pops while one thief steals without a pause: items a second that
- * came out, whoever took them. The owner pushes a burst and pops as many; what the thief took in
- * between it does without. Every item comes out once, which its number and the sum of all prove.
+ * came out, whoever took them. The owner pushes a burst and pops as many: of 256, so that both have
+ * enough to take, or of one, which both want; one by one, or where the queue can in batches (the
+ * textbook's cannot, and pushes them one by one). What the thief took in between it does without.
+ * Or it only pushes, and the thief takes all. Every item comes out once, which the sum of all
+ * proves.
  *
  * The owner's and the thief's sums are each their thread's own until it has ended.
  */
@@ -14,9 +17,16 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define STEAL_ITEMS 4000000u
+#define STEAL_ITEMS 4194304u
 #define STEAL_ITEMS_SMOKE 4096u
-#define STEAL_BURST 256u /* at most a quarter of the room, so a queue of rings is never full */
+#define STEAL_BURST_MAX 256u /* at most a quarter of the room */
+
+/* A multiple of each of them is pushed in all. */
+_Static_assert(STEAL_ITEMS % STEAL_BURST_MAX == 0 && STEAL_ITEMS_SMOKE % STEAL_BURST_MAX == 0 &&
+                   STEAL_BURST_MAX % BENCH_STEAL_BATCH == 0,
+               "bursts and batches are whole");
+
+enum steal_kind { STEAL_DEEP = 0, STEAL_BATCHES, STEAL_SHALLOW, STEAL_DRAIN };
 
 struct steal_side {
     uint64_t count;
@@ -28,10 +38,14 @@ struct steal_run {
     void *queue;
     int32_t cpus[2];
     uint64_t count;
+    uint32_t burst;
+    uint32_t batch;
+    bool owner_pops;
     _Alignas(128) struct steal_side owner;
     uint64_t start_ns;
     uint64_t end_ns;
     _Alignas(128) struct steal_side thief;
+    _Alignas(128) _Atomic uint64_t stolen; /* written by the thief where the owner never pops */
     _Alignas(128) _Atomic bool thief_is_here;
     _Atomic bool done;
 };
@@ -49,6 +63,8 @@ static void *steal_thief(void *arg)
         for (size_t i = 0; i < count; i++)
             side.sum += items[i];
         side.count += count;
+        if (!run->owner_pops && count > 0)
+            atomic_store_explicit(&run->stolen, side.count, memory_order_relaxed);
     }
     run->thief = side;
     return NULL;
@@ -67,6 +83,14 @@ static uint64_t steal_take(struct steal_run *run, struct steal_side *side, uint6
     return limit;
 }
 
+/* So that the next burst never finds the queue full. */
+static void steal_wait_for_room(struct steal_run *run, uint64_t pushed)
+{
+    while (pushed - atomic_load_explicit(&run->stolen, memory_order_relaxed) >
+           BENCH_STEAL_ROOM - STEAL_BURST_MAX)
+        continue;
+}
+
 static void *steal_owner(void *arg)
 {
     struct steal_run *run = arg;
@@ -77,11 +101,16 @@ static void *steal_owner(void *arg)
     struct steal_side side = {0, 0};
     run->start_ns = bench_now_ns();
     for (uint64_t next = 1; next <= run->count;) {
-        uint64_t burst = run->count - next + 1 < STEAL_BURST ? run->count - next + 1 : STEAL_BURST;
-        for (uint64_t i = 0; i < burst; i++)
-            run->ops->push_owner(run->queue, next++);
-        (void)steal_take(run, &side, burst); /* the thief may have been faster */
+        for (uint32_t i = 0; i < run->burst; i += run->batch, next += run->batch)
+            run->ops->push_owner(run->queue, next, run->batch);
+        if (run->owner_pops)
+            (void)steal_take(run, &side, run->burst); /* the thief may have been faster */
+        else
+            steal_wait_for_room(run, next - 1);
     }
+    while (!run->owner_pops &&
+           atomic_load_explicit(&run->stolen, memory_order_relaxed) < run->count)
+        continue;
     /* A pop may fail for a thief that is about to take the last one, so once is not enough. */
     while (steal_take(run, &side, run->count) < run->count)
         continue;
@@ -113,6 +142,10 @@ static int steal_sample(const struct bench_run *run, double *out_values)
     work.count = run->smoke ? STEAL_ITEMS_SMOKE : STEAL_ITEMS;
     work.cpus[0] = run->setup->cpus[0];
     work.cpus[1] = run->setup->cpus[1];
+    uint32_t kind = run->bench->parameter;
+    work.owner_pops = kind != STEAL_DRAIN;
+    work.burst = kind == STEAL_SHALLOW ? 1 : STEAL_BURST_MAX;
+    work.batch = kind == STEAL_BATCHES ? BENCH_STEAL_BATCH : 1;
     work.queue = work.ops->create();
     if (work.queue == NULL)
         return -ENOMEM;
@@ -127,18 +160,24 @@ static int steal_sample(const struct bench_run *run, double *out_values)
     return 0;
 }
 
+#define STEAL_CASE(suffix, text, kind)                                                           \
+    {                                                                                            \
+        .name = "steal." suffix, .about = text,                                                  \
+        .peers = {&bench_chase_lev, &bench_chase_lev_word, &bench_numaperf_queue},               \
+        .metrics = {{.name = "items/s", .unit = "1/s"}},                                         \
+        .goals =                                                                                 \
+            {{.peer = &bench_numaperf_queue, .against = &bench_chase_lev, .must = 2, .aim = 3}}, \
+        .node_count = 1, .workers_per_node = 2, .parameter = (uint32_t)(kind),                   \
+        .sample = steal_sample                                                                   \
+    }
+
 static const struct bench_case steal_cases[] = {
-    {
-        .name = "steal.contended",
-        .about = "an owner pushes and pops, one thief steals without a pause",
-        .peers = {&bench_chase_lev, &bench_numaperf_queue},
-        .metrics = {{.name = "items/s", .unit = "1/s"}},
-        .goals =
-            {{.peer = &bench_numaperf_queue, .against = &bench_chase_lev, .must = 2, .aim = 3}},
-        .node_count = 1,
-        .workers_per_node = 2,
-        .sample = steal_sample,
-    },
+    STEAL_CASE("deep", "an owner pushes and pops 256 at a time, a thief steals without a pause",
+               STEAL_DEEP),
+    STEAL_CASE("batches", "the same, and 64 are pushed at once", STEAL_BATCHES),
+    STEAL_CASE("shallow", "an owner pushes and pops one at a time, a thief steals without a pause",
+               STEAL_SHALLOW),
+    STEAL_CASE("drain", "an owner pushes, a thief steals all", STEAL_DRAIN),
 };
 
 const struct bench_workload bench_steal = {

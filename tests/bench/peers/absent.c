@@ -17,8 +17,3 @@ const struct bench_peer bench_tbb_group = {.name = "tbb-group", .absent = NUMAPE
 const struct bench_peer bench_openmp = {.name = NUMAPERF_BENCH_OPENMP,
                                         .absent = NUMAPERF_BENCH_NO_OPENMP};
 #endif
-
-#ifndef NUMAPERF_BENCH_HAS_QUEUE
-const struct bench_peer bench_numaperf_queue = {.name = "numaperf-queue",
-                                                .absent = NUMAPERF_BENCH_NO_QUEUE};
-#endif

@@ -75,9 +75,15 @@ extern const struct bench_peer bench_tbb_enqueue;
 extern const struct bench_peer bench_tbb_group;
 /* Fork and join alone. */
 extern const struct bench_peer bench_openmp;
-/* Queues alone, see steal.h: the textbook's, and the one that the runtime has. */
+/* Queues alone, see steal.h: the textbook's in two sizes, and the one that the runtime has. */
 extern const struct bench_peer bench_chase_lev;
+extern const struct bench_peer bench_chase_lev_word;
 extern const struct bench_peer bench_numaperf_queue;
+/* Allocators alone, see arena.h. */
+extern const struct bench_peer bench_numaperf_arena;
+extern const struct bench_peer bench_malloc;
+extern const struct bench_peer bench_jemalloc;
+extern const struct bench_peer bench_mimalloc;
 
 /* Fill in setup->cpus by starting numaperf once and asking it. */
 int bench_numaperf_layout(struct bench_setup *setup);
