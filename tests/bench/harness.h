@@ -76,6 +76,7 @@ extern const struct bench_workload bench_timers;
 extern const struct bench_workload bench_wakepath;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;
+extern const struct bench_workload bench_arena;
 
 /* Why it is left out, where this program runs; NULL: it is not. */
 const char *bench_peer_absent(const struct bench_peer *peer);

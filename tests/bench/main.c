@@ -22,6 +22,7 @@ static const struct bench_workload *const workloads[] = {
 #ifdef NUMAPERF_BENCH_HAS_TIMERS
     &bench_timers,
 #endif
+    &bench_arena, /* last: its peers stay loaded */
 };
 #define MAIN_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
