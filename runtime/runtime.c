@@ -27,6 +27,7 @@
 #include "sched/record_task.h"
 #include "sched/rule.h"
 #include "sched/sched.h"
+#include "sched/stall.h"
 #include "sched/watch.h"
 
 #include <numaperf/capabilities.h>
@@ -56,7 +57,6 @@ _Static_assert(sizeof(numaperf_rt_config_t) == 288, "public struct: append only"
 _Static_assert(offsetof(numaperf_spawn_options_t, priority) == 24, "public: append only");
 _Static_assert(sizeof(numaperf_spawn_options_t) == 40, "public struct: append only");
 _Static_assert(sizeof(numaperf_steal_rule_t) == 48, "public struct: append only");
-_Static_assert(sizeof(numaperf_stall_t) == 296, "public struct: append only");
 _Static_assert(sizeof(numaperf_violation_t) == 216, "public struct: append only");
 
 /* ---- configuration ---- */
@@ -71,7 +71,8 @@ static int runtime_check_choice(const char *field, uint32_t value, uint32_t max)
 
 static int runtime_check_config(const numaperf_rt_config_t *cfg)
 {
-    if ((cfg->flags & ~(uint32_t)NUMAPERF_RT_WAIVE_PRIVILEGES) != 0)
+    const uint32_t known = NUMAPERF_RT_WAIVE_PRIVILEGES | NUMAPERF_RT_STALL_BACKTRACE;
+    if ((cfg->flags & ~known) != 0)
         return numaperf__fail(-EINVAL, 0, "start", "flags %#x has an unknown bit", cfg->flags);
     if (cfg->workers_per_node > RUNTIME_WORKERS_PER_NODE_MAX)
         return numaperf__fail(-EINVAL, 0, "start", "workers_per_node %u is above %u",
@@ -159,7 +160,7 @@ static int runtime_start_workers(numaperf_rt_t *rt)
         started = numaperf__latch_arrive(&rt->start_latch);
     if (started)
         numaperf__evidence_gather(rt->evidence, rt);
-    if (started && numaperf__auditor_start(rt) < 0) {
+    if (started && (numaperf__stall_start(rt) < 0 || numaperf__auditor_start(rt) < 0)) {
         numaperf__latch_abort(&rt->start_latch);
         started = false;
     }
@@ -170,6 +171,7 @@ static int runtime_start_workers(numaperf_rt_t *rt)
         return 0;
     }
 
+    numaperf__stall_stop(rt);
     runtime_join(rt);
     numaperf__rt_advance(rt, NUMAPERF__RT_CLOSING);
     while (!numaperf__rt_drained(rt))
@@ -184,6 +186,7 @@ static void runtime_free(numaperf_rt_t *rt)
 {
     numaperf__auditor_destroy(rt);
     numaperf__evidence_destroy(rt->evidence);
+    numaperf__stall_destroy(rt);
     numaperf__tallies_destroy(rt);
     numaperf__layout_destroy(rt);
     numaperf_topology_destroy(rt->own_topology);
@@ -229,6 +232,8 @@ static int runtime_assemble(numaperf_rt_t *rt)
         rc = numaperf__layout_inboxes(rt);
     if (rc == 0)
         rc = numaperf__tallies_create(rt);
+    if (rc == 0)
+        rc = numaperf__stall_prepare(rt);
     if (rc < 0)
         return rc;
     /* libuv's pool threads inherit from who makes them: not from a pinned worker, then. */
@@ -417,7 +422,7 @@ static bool runtime_all_exited(const numaperf_rt_t *rt)
 {
     /* Acquire pairs with the release of the worker's last act. */
     return atomic_load_explicit(&rt->exited_count, memory_order_acquire) == rt->worker_count &&
-           numaperf__auditor_exited(rt);
+           numaperf__auditor_exited(rt) && numaperf__stall_exited(rt);
 }
 
 /* One look of a stop: move the state on where it is time; true when all threads have ended. */
@@ -430,6 +435,9 @@ static bool runtime_stop_step(numaperf_rt_t *rt, bool time_is_over, bool stuck)
     if (numaperf__rt_state(rt) == NUMAPERF__RT_CANCELLING && stuck)
         numaperf__rt_cancel_queued(rt);
     numaperf__rt_close_if_drained(rt);
+    /* Not before: what keeps a runtime from draining is a stall more often than not. */
+    if (numaperf__rt_state(rt) >= NUMAPERF__RT_CLOSING)
+        numaperf__stall_end(rt);
     return runtime_all_exited(rt);
 }
 
@@ -456,6 +464,7 @@ static bool runtime_settle(numaperf_rt_t *rt, bool exited)
     (void)pthread_mutex_lock(&rt->stop_mutex);
     if (!rt->joined && exited) {
         numaperf__auditor_join(rt);
+        numaperf__stall_join(rt);
         runtime_join(rt);
         rt->joined = true;
     }
@@ -483,7 +492,8 @@ int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns)
 {
     if (rt == NULL)
         return numaperf__fail(-EINVAL, 0, "stop", "rt must not be NULL");
-    if (numaperf__worker_is_of(rt) || numaperf__auditor_is_current(rt))
+    if (numaperf__worker_is_of(rt) || numaperf__auditor_is_current(rt) ||
+        numaperf__stall_is_current(rt))
         return numaperf__fail(-EDEADLK, 0, "stop",
                               "called on a thread of the runtime, which it would wait for");
     if (runtime_settle(rt, false))
@@ -551,11 +561,6 @@ int numaperf_rt_enforcement(const numaperf_rt_t *rt, numaperf_enforcement_t *out
     for (uint32_t i = 1; i < rt->worker_count; i++)
         numaperf__enforce_lower(out, &rt->workers[i].enforcement);
     return 0;
-}
-
-uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt)
-{
-    return rt != NULL ? atomic_load_explicit(&rt->violation_count, memory_order_relaxed) : 0;
 }
 
 static int runtime_part_placement(const numaperf_worker_t *worker, uint32_t part,

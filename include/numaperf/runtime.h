@@ -38,7 +38,8 @@ enum {
 enum {
     NUMAPERF_RT_WAIVE_PRIVILEGES = 1u << 0, /* hard mode without CAP_SYS_ADMIN and CAP_SYS_NICE:
                                                proven by the read-backs alone */
-    NUMAPERF_RT_STALL_BACKTRACE = 1u << 1   /* a stall is reported with the worker's call stack */
+    NUMAPERF_RT_STALL_BACKTRACE = 1u << 1   /* a stall is reported with the worker's call stack, by
+                                               way of a signal: see numaperf_stall_cb */
 };
 
 /* Who may run an unbound task. Workers of its home node always may. */
@@ -138,20 +139,33 @@ enum { NUMAPERF_STEAL_RULE_FORBID = 1u << 0 /* never; the numbers do not count *
 
 #define NUMAPERF_STALL_FRAMES_MAX 32
 
-/* A callback or task that holds its worker for too long. */
+/* A callback or task that holds its worker for longer than stall_ms. */
 typedef struct numaperf_stall {
     uint32_t size;        /* bytes of this struct the library filled */
     uint32_t worker;      /* its index */
     int32_t node;         /* OS node id */
     int32_t cpu;          /* OS PU id it is meant to run on */
-    uint64_t held_ns;     /* so far */
+    uint64_t held_ns;     /* so far, at least */
     numaperf_task_fn fn;  /* the task; NULL: a callback of the loop */
     uint32_t frame_count; /* of the call stack; 0 without NUMAPERF_RT_STALL_BACKTRACE */
     uint32_t reserved;    /* 0 */
-    void *frames[NUMAPERF_STALL_FRAMES_MAX]; /* return addresses, innermost first */
+    void *frames[NUMAPERF_STALL_FRAMES_MAX]; /* innermost first: where it stands, then return
+                                                addresses */
 } numaperf_stall_t;
 
-/* Called on a thread of the runtime's own, once a stall. */
+/*
+ * Called on a thread of the runtime's own, once a stall; while it runs, no other stall is noticed.
+ * numaperf_rt_stop() in it is -EDEADLK. What counts is that the callback holds the worker: it runs,
+ * or waits for something. A worker that is ready to run and gets no PU is none. Stalls are looked
+ * for a few times in stall_ms: one that lasts less than half as long again may go unnoticed, and
+ * while all workers sleep nothing is looked at. Start and stop callbacks are not watched.
+ *
+ * With NUMAPERF_RT_STALL_BACKTRACE the worker is sent SIGRTMAX - 2 and writes down its own stack: a
+ * system call that it waits in may return EINTR once a stall. The library handles that signal from
+ * start to destroy, for all runtimes of the process together; a start fails with -EBUSY when the
+ * program handles or ignores it already. There are no frames when the worker does not answer in
+ * half a second, or meanwhile got on.
+ */
 typedef void (*numaperf_stall_cb)(numaperf_rt_t *rt, const numaperf_stall_t *stall, void *data);
 /*
  * Called on a worker of the node when a spawn to it was refused with -EAGAIN, and fewer than three
@@ -236,8 +250,9 @@ enum { NUMAPERF_WORKER_ARENA = 0, NUMAPERF_WORKER_STACK, NUMAPERF_WORKER_RING };
  * it returns, only the runtime's own threads may use it; a start that fails frees it.
  *
  * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -EAGAIN no thread; -EMFILE, -ENFILE no descriptor;
- *           NUMAPERF_E_NO_NODE; NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with
- *           NUMAPERF_IO_URING the errno that refused the ring; what a start callback returned.
+ *           -EBUSY the signal of NUMAPERF_RT_STALL_BACKTRACE is taken; NUMAPERF_E_NO_NODE;
+ *           NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with NUMAPERF_IO_URING the errno that
+ *           refused the ring; what a start callback returned.
  * Owner:    caller, until numaperf_rt_destroy().
  * Threads:  any.
  */
@@ -292,7 +307,8 @@ NUMAPERF_API int numaperf_rt_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, v
  *
  * Units:    nanoseconds.
  * Returns:  0 all workers have ended; -ETIMEDOUT a callback is still running; -EDEADLK called on a
- *           worker of this runtime, or in on_violation; -EINVAL; -ENOMEM, and nothing was done.
+ *           worker of this runtime, or in on_violation or on_stall; -EINVAL; -ENOMEM, and
+ *           nothing was done.
  * Threads:  any but the runtime's own.
  */
 NUMAPERF_API int numaperf_rt_stop(numaperf_rt_t *rt, uint64_t timeout_ns);

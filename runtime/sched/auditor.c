@@ -313,6 +313,11 @@ int numaperf__auditor_start(numaperf_rt_t *rt)
     return 0;
 }
 
+uint64_t numaperf_rt_violation_count(const numaperf_rt_t *rt)
+{
+    return rt != NULL ? atomic_load_explicit(&rt->violation_count, memory_order_relaxed) : 0;
+}
+
 bool numaperf__auditor_is_current(const numaperf_rt_t *rt)
 {
     /* Relaxed: only the auditor itself could find its own id there, and it wrote it. */

@@ -36,6 +36,7 @@
 #include "sched/pair.h"
 #include "sched/room.h"
 #include "sched/sched.h"
+#include "sched/stall.h"
 #include "sched/timer.h"
 
 #include <sched.h>
@@ -277,6 +278,7 @@ static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
         idle_wait(worker, timeout_ns, deadline_ns, &watched);
     else if (!idle_rouse(worker))
         numaperf__counter_add_owner(&worker->counters.wakes, 1);
+    numaperf__stall_notice(worker);
 }
 
 static void idle_learn_gap(struct numaperf_worker *worker, uint64_t gap_ns)

@@ -132,6 +132,8 @@ struct numaperf_worker {
     /* Held while its thread has the placement of a child to be made, and while another thread reads
        or sets its affinity and policy: what is read is never the child's. */
     pthread_mutex_t state_mutex;
+    /* Its call stack, when that is asked for; NULL when it never is. */
+    struct numaperf__callstack *callstack;
     /* What the auditor asks the worker to put back: bits, set by the one, cleared by the other. */
     _Atomic uint32_t repair_wanted;
     _Atomic int32_t repair_errno; /* written by the worker: what it met, 0 nothing */
@@ -170,6 +172,7 @@ struct numaperf_rt {
     struct numaperf__auditor *auditor;   /* written by start; NULL when auditing is off */
     struct numaperf__evidence *evidence; /* written by start */
     struct numaperf__tally *outside;     /* tasks taken by threads that are no workers */
+    struct numaperf__stall_watch *stall; /* written by start; NULL when stalls are not looked for */
 };
 
 /* ---- idle.c: who sleeps, who is woken ---- */
@@ -299,6 +302,15 @@ static inline void numaperf__worker_sample_wait(struct numaperf_worker *worker, 
 int numaperf__worker_thread_create(struct numaperf_worker *worker);
 /* Join it, if it was created, and unmap its stack. */
 void numaperf__worker_thread_join(struct numaperf_worker *worker);
+/* A number that changes with every turn, task and sleep of it; any thread, and in a handler. */
+static inline uint64_t numaperf__worker_progress(const struct numaperf_worker *worker)
+{
+    /* Each only grows, so the sum stands still only when all of them do. */
+    return atomic_load_explicit(&worker->turn, memory_order_relaxed) +
+           atomic_load_explicit(&worker->finished, memory_order_relaxed) +
+           atomic_load_explicit(&worker->counters.parks, memory_order_relaxed) +
+           atomic_load_explicit(&worker->counters.spins, memory_order_relaxed);
+}
 /* Whether the calling thread is a worker of this runtime. */
 bool numaperf__worker_is_of(const numaperf_rt_t *rt);
 

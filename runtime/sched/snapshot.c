@@ -18,6 +18,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "sched/sched.h"
+#include "sched/stall.h"
 #include "stat/report.h"
 
 #include <errno.h>
@@ -77,10 +78,9 @@ static void snapshot_worker(const struct numaperf_worker *worker, numaperf_worke
     out->index = worker->index;
     numaperf__tally_snapshot(worker->tally, worker->node->index, out);
     numaperf__stats_snapshot(&worker->counters, out);
-    out->waiting = 0;
+    out->stalls = numaperf__stall_count(worker);
     for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
-        out->waiting += snapshot_waiting(worker->rt, numaperf__inbox_depth(&worker->bound[p]) +
-                                                         numaperf__deque_depth(&worker->local[p]));
+        out->waiting += snapshot_waiting(worker->rt, numaperf__inbox_depth(&worker->bound[p]));
     numaperf_arena_stats_t arena = NUMAPERF_ARENA_STATS_INIT;
     int rc = numaperf_arena_stats(worker->arena, &arena);
     NUMAPERF_ASSERT(rc == 0); /* a worker has an arena before it has a callback */
@@ -120,6 +120,18 @@ static uint64_t snapshot_cancelled(const numaperf_rt_t *rt, uint32_t home)
     return sum;
 }
 
+/* Unbound tasks that wait in the queue of a node and in the deques of its workers. */
+static uint64_t snapshot_unbound(const numaperf_rt_t *rt, const struct numaperf__node *node)
+{
+    uint64_t depth = 0;
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        depth += numaperf__inbox_depth(&node->unbound[p]);
+        for (uint32_t i = 0; i < node->worker_count; i++)
+            depth += numaperf__deque_depth(&rt->workers[node->first_worker + i].local[p]);
+    }
+    return depth;
+}
+
 /* `workers` are snapshots of the node's. */
 static void snapshot_node(const numaperf_rt_t *rt, uint32_t index,
                           const numaperf_worker_stats_t *workers, numaperf_rt_stats_t *out)
@@ -135,10 +147,9 @@ static void snapshot_node(const numaperf_rt_t *rt, uint32_t index,
     /* Last, so that it is not below what became of tasks; and never below what is subtracted. */
     uint64_t retracted = numaperf__counter_read(&rt->outside->homes[index].retracted);
     out->accepted = numaperf__node_accepted(node) - retracted;
-    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
-        out->waiting_unbound += snapshot_waiting(rt, numaperf__inbox_depth(&node->unbound[p]));
+    out->waiting_unbound = snapshot_waiting(rt, snapshot_unbound(rt, node));
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++)
         out->waiting_fixed += snapshot_waiting(rt, numaperf__inbox_depth(&node->fixed[p]));
-    }
     uint64_t at_home = out->ran - out->ran_remote;
     out->locality = numaperf__stats_locality(at_home, at_home + out->stolen_from);
 }

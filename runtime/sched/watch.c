@@ -13,6 +13,7 @@
 
 #include "base/assert.h"
 #include "place/kernel_text.h"
+#include "sched/stall.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,7 @@ struct numaperf__watch *numaperf__watch_create(const numaperf_rt_t *rt, uint64_t
     return watch;
 }
 
-/* The state of a thread and its CPU time in clock ticks; false when it has ended. */
-static bool watch_ask(int thread_id, char *out_state, uint64_t *out_ticks)
+bool numaperf__watch_ask(int thread_id, char *out_state, uint64_t *out_ticks)
 {
     char path[64];
     char text[512];
@@ -72,7 +72,7 @@ static bool watch_is_callback(struct watch_worker *seen, const struct numaperf_w
 {
     char state = 'R';
     uint64_t ticks = 0;
-    if (!watch_ask(worker->thread_id, &state, &ticks))
+    if (!numaperf__watch_ask(worker->thread_id, &state, &ticks))
         return access("/proc/self/stat", F_OK) != 0; /* it has ended, unless nothing tells */
     if (!seen->asked) {
         seen->asked = true;
@@ -88,7 +88,8 @@ static bool watch_is_callback(struct watch_worker *seen, const struct numaperf_w
 bool numaperf__watch_any_stuck(struct numaperf__watch *watch, uint64_t now_ns)
 {
     const numaperf_rt_t *rt = watch->rt;
-    bool stuck = !numaperf__auditor_exited(rt) && now_ns - watch->start_ns >= WATCH_STUCK_NS;
+    bool stuck = (!numaperf__auditor_exited(rt) && now_ns - watch->start_ns >= WATCH_STUCK_NS) ||
+                 numaperf__stall_is_stuck(rt, now_ns);
     for (uint32_t i = 0; i < rt->worker_count; i++) {
         const struct numaperf_worker *worker = &rt->workers[i];
         struct watch_worker *seen = &watch->workers[i];

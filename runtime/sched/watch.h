@@ -14,7 +14,12 @@ struct numaperf__watch;
 struct numaperf__watch *numaperf__watch_create(const numaperf_rt_t *rt, uint64_t now_ns);
 void numaperf__watch_destroy(struct numaperf__watch *watch);
 
-/* Look at every worker; whether one of them, or the auditor, has been in a callback for long. */
+/* The state of a thread of this process, as in proc(5), and its CPU time in clock ticks; false when
+   it has ended, or nothing tells. */
+bool numaperf__watch_ask(int thread_id, char *out_state, uint64_t *out_ticks);
+
+/* Look at every worker; whether one of them, the auditor or the stall detector has been in a
+   callback for long. */
 bool numaperf__watch_any_stuck(struct numaperf__watch *watch, uint64_t now_ns);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "io/loop.h"
+#include "sched/callstack.h"
 #include "sched/record_task.h"
 #include "sched/room.h"
 #include "sched/sched.h"
@@ -66,6 +67,7 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
         /* A place that its submitter took back. */
     } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
         numaperf__counter_add_owner(&home->cancelled, 1);
+        atomic_store_explicit(&worker->running, NULL, memory_order_relaxed); /* not this one */
         numaperf__task_cancel(worker->rt, task);
     } else {
         /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
@@ -280,14 +282,19 @@ static void *worker_main(void *arg)
 
 /* ---- thread ---- */
 
-/* All signals blocked, so that they go to the user's threads; but not those of a fault. */
-static void worker_block_signals(sigset_t *out_previous)
+/*
+ * All signals blocked, so that they go to the user's threads; but not those of a fault, nor the one
+ * that asks for its call stack.
+ */
+static void worker_block_signals(const struct numaperf_worker *worker, sigset_t *out_previous)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
     sigset_t blocked;
     (void)sigfillset(&blocked); /* these two fail for bad signal numbers only */
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
         (void)sigdelset(&blocked, faults[i]);
+    if (worker->callstack != NULL)
+        (void)sigdelset(&blocked, numaperf__callstack_signal());
     int rc = pthread_sigmask(SIG_SETMASK, &blocked, out_previous);
     NUMAPERF_ASSERT(rc == 0);
 }
@@ -303,7 +310,7 @@ int numaperf__worker_thread_create(struct numaperf_worker *worker)
     (void)pthread_mutex_init(&worker->state_mutex, NULL); /* cannot fail on Linux */
     rc = pthread_attr_setstack(&attr, (void *)worker->stack_base, worker->stack_length);
     sigset_t previous;
-    worker_block_signals(&previous); /* the thread inherits it */
+    worker_block_signals(worker, &previous); /* the thread inherits it */
     if (rc == 0)
         rc = pthread_create(&worker->thread, &attr, worker_main, worker);
     (void)pthread_sigmask(SIG_SETMASK, &previous, NULL); /* was this thread's own */
