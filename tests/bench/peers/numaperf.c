@@ -6,10 +6,16 @@
  */
 #include "peers/peer.h"
 
+#include "harness.h"
+
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #define NUMAPERF_STALL_MS 100u
+#define NUMAPERF_SNAPSHOT_NS 10000000u
 
 /* What a peer has otherwise than the defaults. */
 struct numaperf_settings {
@@ -17,12 +23,16 @@ struct numaperf_settings {
     uint32_t steal_policy;
     uint32_t workers_per_node; /* 0: as the case says */
     uint32_t stall_ms;
+    bool snapshots;
 };
 
 struct numaperf_state {
     numaperf_topology_t *topology;
     numaperf_rt_t *rt;
-    int nodes[2]; /* OS ids */
+    pthread_t reader; /* of snapshots */
+    bool has_reader;
+    _Atomic bool stop; /* the reader */
+    int nodes[2];      /* OS ids */
     uint32_t node_count;
 };
 
@@ -62,9 +72,24 @@ static int numaperf_choose_topology(struct numaperf_state *state, const struct b
     return state->node_count == 2 ? 0 : NUMAPERF_E_NO_NODE;
 }
 
+static void *numaperf_read(void *arg)
+{
+    struct numaperf_state *state = arg;
+    numaperf_rt_stats_t stats = NUMAPERF_RT_STATS_INIT;
+    while (!atomic_load_explicit(&state->stop, memory_order_relaxed)) {
+        if (numaperf_rt_stats(state->rt, &stats) < 0)
+            abort(); /* both are there */
+        bench_sleep_ns(NUMAPERF_SNAPSHOT_NS);
+    }
+    return NULL;
+}
+
 static void numaperf_peer_stop(void *arg)
 {
     struct numaperf_state *state = arg;
+    atomic_store_explicit(&state->stop, true, memory_order_relaxed);
+    if (state->has_reader)
+        pthread_join(state->reader, NULL);
     numaperf_rt_destroy(state->rt);
     numaperf_topology_destroy(state->topology);
     free(state);
@@ -90,6 +115,10 @@ static int numaperf_peer_start(const struct bench_peer *peer, const struct bench
         for (uint32_t i = 0; i < state->node_count; i++)
             (void)numaperf_nodemask_add(&config.nodes, state->nodes[i]); /* ids of a topology */
         rc = numaperf_rt_start(&config, &state->rt);
+        if (rc == 0 && settings->snapshots) {
+            rc = -pthread_create(&state->reader, NULL, numaperf_read, state);
+            state->has_reader = rc == 0;
+        }
     }
     if (rc < 0) {
         numaperf_peer_stop(state);
@@ -128,7 +157,7 @@ const struct bench_peer bench_numaperf_alone =
 const struct bench_peer bench_numaperf_unwatched =
     NUMAPERF_PEER("numaperf-unwatched", .stall_ms = UINT32_MAX);
 const struct bench_peer bench_numaperf_watched =
-    NUMAPERF_PEER("numaperf-watched", .stall_ms = NUMAPERF_STALL_MS);
+    NUMAPERF_PEER("numaperf-watched", .stall_ms = NUMAPERF_STALL_MS, .snapshots = true);
 
 int bench_numaperf_layout(struct bench_setup *setup)
 {

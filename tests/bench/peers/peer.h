@@ -59,7 +59,7 @@ extern const struct bench_peer bench_numaperf_epoll;
 /* Without stealing; with one worker a node, whatever the case says. */
 extern const struct bench_peer bench_numaperf_local;
 extern const struct bench_peer bench_numaperf_alone;
-/* Without the stall detector, and with it. */
+/* Without the stall detector; with it, and somebody who takes snapshots of the counters. */
 extern const struct bench_peer bench_numaperf_unwatched;
 extern const struct bench_peer bench_numaperf_watched;
 /* A loop a thread, each with a queue under a mutex and uv_async_send(): the best simple form of
