@@ -10,6 +10,11 @@
  * fails throws away what it read. The numbers are 64 bits and never come round, so a swap cannot
  * succeed by accident.
  *
+ * The owner may change the ring, when it is full or empty: it copies what waits, publishes the new
+ * ring, and only then pushes. Who takes loads `tail` before the ring (both acquire), so every place
+ * below that tail is filled in the ring it sees: in the old one because nothing was added to it
+ * since, in the new one because it was copied. Rings are kept for the next time and never freed.
+ *
  * No lost wake. The owner publishes by a sequentially consistent exchange of `tail` and then looks
  * for a sleeper; a worker that goes to sleep stores its state and then loads `tail`, both
  * sequentially consistent. Either it sees the task, or the owner sees it asleep.
@@ -27,48 +32,30 @@ void numaperf__deque_init(struct numaperf__deque *deque, struct numaperf__deque_
     NUMAPERF_ASSERT(capacity >= 2 && (capacity & (capacity - 1)) == 0);
 
     memset(deque, 0, sizeof(*deque));
-    deque->slots = slots;
-    deque->mask = capacity - 1;
+    deque->rings[0] = (struct numaperf__deque_ring){.slots = slots, .mask = capacity - 1};
+    atomic_store_explicit(&deque->ring, &deque->rings[0], memory_order_relaxed);
 }
 
-/* ---- push ---- */
-
-uint64_t numaperf__deque_room_owner(struct numaperf__deque *deque)
+static struct numaperf__deque_ring *deque_ring_owner(const struct numaperf__deque *deque)
 {
-    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
-    uint64_t capacity = deque->mask + 1;
-    if (tail - deque->seen_head > capacity / 2) {
-        /* Pairs with the release of the swaps that move it; see the file comment. */
-        deque->seen_head = atomic_load_explicit(&deque->head, memory_order_acquire);
-    }
-    return capacity - (tail - deque->seen_head);
+    return atomic_load_explicit(&deque->ring, memory_order_relaxed); /* our own */
 }
 
-void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numaperf__task *tasks,
-                                size_t count)
+static void deque_write(const struct numaperf__deque_ring *ring, uint64_t at,
+                        const struct numaperf__task *task)
 {
-    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
-    NUMAPERF_ASSERT_HOT(tail + count - deque->seen_head <= deque->mask + 1);
-
-    for (size_t i = 0; i < count; i++) {
-        const struct numaperf__task *task = &tasks[i];
-        struct numaperf__deque_slot *slot = &deque->slots[(tail + i) & deque->mask];
-        atomic_store_explicit(&slot->fn, task->fn, memory_order_relaxed);
-        atomic_store_explicit(&slot->arg, task->arg, memory_order_relaxed);
-        atomic_store_explicit(&slot->on_cancel, task->on_cancel, memory_order_relaxed);
-        atomic_store_explicit(&slot->origin, (uint64_t)task->home << 32 | task->stamp,
-                              memory_order_relaxed);
-    }
-    /* seq_cst: pairs with the load in numaperf__deque_has_work(), and its release with the acquire
-     * of who takes; see the file comment. */
-    (void)atomic_exchange_explicit(&deque->tail, tail + count, memory_order_seq_cst);
+    struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
+    atomic_store_explicit(&slot->fn, task->fn, memory_order_relaxed);
+    atomic_store_explicit(&slot->arg, task->arg, memory_order_relaxed);
+    atomic_store_explicit(&slot->on_cancel, task->on_cancel, memory_order_relaxed);
+    atomic_store_explicit(&slot->origin, (uint64_t)task->home << 32 | task->stamp,
+                          memory_order_relaxed);
 }
 
-/* ---- take ---- */
-
-static void deque_read(const struct numaperf__deque *deque, uint64_t at, struct numaperf__task *out)
+static void deque_read(const struct numaperf__deque_ring *ring, uint64_t at,
+                       struct numaperf__task *out)
 {
-    const struct numaperf__deque_slot *slot = &deque->slots[at & deque->mask];
+    const struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
     out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
     out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
     out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
@@ -77,14 +64,87 @@ static void deque_read(const struct numaperf__deque *deque, uint64_t at, struct 
     out->stamp = (uint32_t)origin;
 }
 
+/* ---- grow ---- */
+
+bool numaperf__deque_is_grown_owner(const struct numaperf__deque *deque)
+{
+    return deque_ring_owner(deque) != &deque->rings[0];
+}
+
+bool numaperf__deque_grow_owner(struct numaperf__deque *deque, numaperf_arena_t *arena)
+{
+    const struct numaperf__deque_ring *old = deque_ring_owner(deque);
+    struct numaperf__deque_ring *next = &deque->rings[old - deque->rings + 1];
+    if (next == &deque->rings[NUMAPERF__DEQUE_LEVELS])
+        return false;
+    uint64_t capacity = (old->mask + 1) * 2;
+    if (next->slots == NULL)
+        next->slots = numaperf_arena_alloc(arena, capacity * sizeof(*next->slots), 64);
+    if (next->slots == NULL)
+        return false;
+    next->mask = capacity - 1;
+    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
+    /* What is taken meanwhile is copied in vain. */
+    for (uint64_t at = deque->seen_head; at != tail; at++) {
+        struct numaperf__task task;
+        deque_read(old, at, &task);
+        deque_write(next, at, &task);
+    }
+    /* Pairs with the acquire in numaperf__deque_steal_thief(). */
+    atomic_store_explicit(&deque->ring, next, memory_order_release);
+    return true;
+}
+
+/* ---- push ---- */
+
+uint64_t numaperf__deque_room_owner(struct numaperf__deque *deque)
+{
+    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
+    const struct numaperf__deque_ring *ring = deque_ring_owner(deque);
+    uint64_t capacity = ring->mask + 1;
+    if (tail - deque->seen_head > capacity / 2) {
+        /* Pairs with the release of the swaps that move it; see the file comment. */
+        deque->seen_head = atomic_load_explicit(&deque->head, memory_order_acquire);
+    }
+    return capacity - (tail - deque->seen_head);
+}
+
+/* Back to the first ring, whose lines are near, once nothing waits. */
+static void deque_shrink_owner(struct numaperf__deque *deque, uint64_t tail)
+{
+    if (atomic_load_explicit(&deque->head, memory_order_acquire) != tail)
+        return;
+    deque->seen_head = tail;
+    atomic_store_explicit(&deque->ring, &deque->rings[0], memory_order_release);
+}
+
+void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numaperf__task *tasks,
+                                size_t count)
+{
+    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
+    if (numaperf__deque_is_grown_owner(deque) && count <= deque->rings[0].mask)
+        deque_shrink_owner(deque, tail);
+    const struct numaperf__deque_ring *ring = deque_ring_owner(deque);
+    NUMAPERF_ASSERT_HOT(tail + count - deque->seen_head <= ring->mask + 1);
+
+    for (size_t i = 0; i < count; i++)
+        deque_write(ring, tail + i, &tasks[i]);
+    /* seq_cst: pairs with the load in numaperf__deque_has_work(), and its release with the acquire
+     * of who takes; see the file comment. */
+    (void)atomic_exchange_explicit(&deque->tail, tail + count, memory_order_seq_cst);
+}
+
+/* ---- take ---- */
+
 bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__task *out)
 {
     uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed); /* our own */
     uint64_t head = atomic_load_explicit(&deque->head, memory_order_relaxed);
+    const struct numaperf__deque_ring *ring = deque_ring_owner(deque);
     do {
         if (head == tail)
             return false;
-        deque_read(deque, head, out);
+        deque_read(ring, head, out);
         /* Release: nobody else writes places, so this is for the order alone; acquire is not needed
          * for what the owner wrote itself. */
     } while (!atomic_compare_exchange_weak_explicit(&deque->head, &head, head + 1,
@@ -100,9 +160,12 @@ size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaper
     for (;;) {
         /* Pairs with the exchange of the owner: the places below it are filled. */
         uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_acquire);
+        /* After `tail`; see the file comment. Pairs with the release of who changes it. */
+        const struct numaperf__deque_ring *ring =
+            atomic_load_explicit(&deque->ring, memory_order_acquire);
         uint64_t waiting = tail - head;
         /* Others took more meanwhile than there were places: `head` is long gone. */
-        if (waiting > deque->mask + 1) {
+        if (waiting > ring->mask + 1) {
             head = atomic_load_explicit(&deque->head, memory_order_acquire);
             continue;
         }
@@ -112,7 +175,7 @@ size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaper
         if (count == 0)
             return 0;
         for (size_t i = 0; i < count; i++)
-            deque_read(deque, head + i, &out[i]);
+            deque_read(ring, head + i, &out[i]);
         /* Release pairs with the acquire in numaperf__deque_room_owner(). */
         if (atomic_compare_exchange_weak_explicit(&deque->head, &head, head + count,
                                                   memory_order_acq_rel, memory_order_acquire))

@@ -18,24 +18,37 @@ struct numaperf__deque_slot {
     _Atomic uint64_t origin; /* home node and stamp */
 };
 
+/* Its sizes, each twice the one before: from a thousand places to a million. */
+#define NUMAPERF__DEQUE_LEVELS 11u
+
+/* Constant once it was the deque's ring. */
+struct numaperf__deque_ring {
+    struct numaperf__deque_slot *slots;
+    uint64_t mask; /* places - 1 */
+};
+
 struct numaperf__deque {
     /* Written by the owner. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t tail; /* tasks pushed so far */
+    _Atomic(struct numaperf__deque_ring *) ring;        /* the one in use */
     uint64_t seen_head;                                 /* the owner's: `head`, some time ago */
+    struct numaperf__deque_ring rings[NUMAPERF__DEQUE_LEVELS];
     /* Written by whoever takes. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint64_t head; /* tasks taken so far */
-    /* Constant. */
-    alignas(NUMAPERF_CACHE_LINE) struct numaperf__deque_slot *slots;
-    uint64_t mask; /* places - 1 */
 };
 
 /* `slots` are `capacity` places, a power of two, and the caller's. */
 void numaperf__deque_init(struct numaperf__deque *deque, struct numaperf__deque_slot *slots,
                           uint32_t capacity);
+/* Twice the places, from the owner's arena; false when it has as many as it may, or no memory. It
+ * goes back to the first ones by itself, when it is empty. */
+bool numaperf__deque_grow_owner(struct numaperf__deque *deque, numaperf_arena_t *arena);
+/* Whether it has. */
+bool numaperf__deque_is_grown_owner(const struct numaperf__deque *deque);
 
-/* Room for how many more, at least; the owner. */
+/* How many tasks the next push may bring, at least. */
 uint64_t numaperf__deque_room_owner(struct numaperf__deque *deque);
-/* Push tasks for which there is room, in order. */
+/* Push tasks for which there is room, in order; after it there may be less than is left. */
 void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numaperf__task *tasks,
                                 size_t count);
 /* The oldest task; false when there is none. */

@@ -36,7 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define INBOX_AHEAD 8u /* places that a push prepares for, beyond its own */
+#define INBOX_AHEAD 8u      /* places that a push prepares for, beyond its own */
 #define INBOX_MOVE_MAX 256u /* tasks moved from the spill under one lock */
 
 void numaperf__inbox_init(struct numaperf__inbox *inbox, struct numaperf__slot *slots,

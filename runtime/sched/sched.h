@@ -104,6 +104,7 @@ struct numaperf_worker {
     /* Its own tasks that found a deque full are in the node's inbox, before this place: until they
        are taken, later ones follow them there. 0: none; UINT64_MAX: in the spill. */
     uint64_t overflow_at[NUMAPERF__PRIORITIES];
+    uint64_t allowance;  /* tasks it may push before it looks at the limit again */
     uint32_t barren;     /* rounds with work announced but none to be had */
     bool worker_started; /* on_worker_start succeeded */
     bool node_started;   /* on_node_start succeeded */

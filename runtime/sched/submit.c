@@ -17,6 +17,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#define SUBMIT_ALLOWANCE 64u   /* tasks between two looks at the limit */
+#define SUBMIT_KEEP_MAX 65536u /* of one batch, in a deque */
+
 static int submit_refuse_stopping(void)
 {
     return numaperf__fail(NUMAPERF_E_STOPPING, 0, "spawn", "the runtime is stopping");
@@ -99,6 +102,39 @@ static bool submit_is_in_order(struct numaperf_worker *worker, uint32_t priority
     return true;
 }
 
+/*
+ * Whether the limit allows it. The queues of a node as they are at first are below one that is not
+ * tight; once a deque has grown, who pushes to it adds up what waits, but not every time: so each
+ * worker may pass the limit by as many tasks as it does not look for.
+ */
+static bool submit_may_keep(struct numaperf_worker *worker, size_t count)
+{
+    if (worker->allowance >= count) {
+        worker->allowance -= count;
+        return true;
+    }
+    uint64_t limit = worker->rt->config.task_limit_per_node;
+    uint64_t waiting = submit_waiting(worker->rt, worker->node);
+    if (waiting > limit || count > limit - waiting)
+        return false;
+    uint64_t left = limit - waiting - count;
+    worker->allowance = left < SUBMIT_ALLOWANCE ? 0 : SUBMIT_ALLOWANCE;
+    return true;
+}
+
+/* Whether its deque can take the tasks, in order and within the limit. */
+static bool submit_keeps(struct numaperf_worker *worker, uint32_t priority, size_t count)
+{
+    struct numaperf__deque *deque = &worker->local[priority];
+    if (worker->node->limit_is_tight || !submit_is_in_order(worker, priority))
+        return false;
+    while (numaperf__deque_room_owner(deque) < count) {
+        if (count > SUBMIT_KEEP_MAX || !numaperf__deque_grow_owner(deque, worker->arena))
+            return false;
+    }
+    return !numaperf__deque_is_grown_owner(deque) || submit_may_keep(worker, count);
+}
+
 static void submit_push(struct numaperf_worker *worker, const struct numaperf__submission *to,
                         numaperf_task_fn fn, void *const *args, size_t count)
 {
@@ -122,10 +158,7 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
     if (!submit_accepts(rt)) /* before the limit: who retries for room must learn of the stop */
         return submit_refuse_stopping();
     struct numaperf_worker *keeper = submit_keeper(rt, to);
-    bool kept = keeper != NULL && !to->node->limit_is_tight &&
-                numaperf__deque_room_owner(&keeper->local[to->priority]) >= count &&
-                submit_is_in_order(keeper, to->priority);
-    if (kept) {
+    if (keeper != NULL && submit_keeps(keeper, to->priority, count)) {
         submit_push(keeper, to, fn, args, count);
         numaperf__wake_for_node(to->node, true);
         return 0;
