@@ -48,7 +48,7 @@ fi
 
 # Every time: what was installed since is found by configuring.
 cmake --preset bench > /dev/null
-cmake --build build/bench --target numaperf_bench
+cmake --build build/bench --target numaperf_bench numaperf_uncounted
 rm -f build/bench/results.json # so that an older one is not taken for this run's
 echo "$(nproc) PUs usable, load $(cut -d ' ' -f 1-3 /proc/loadavg)"
 # jemalloc keeps more thread-locals than a library that is loaded late gets room for.

@@ -8,11 +8,14 @@
 
 #include "harness.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #define NUMAPERF_STALL_MS 100u
 #define NUMAPERF_SNAPSHOT_NS 10000000u
@@ -24,11 +27,22 @@ struct numaperf_settings {
     uint32_t workers_per_node; /* 0: as the case says */
     uint32_t stall_ms;
     bool snapshots;
+    bool uncounted; /* the other library */
 };
+
+/* What the peers of the other library call there; the rest of the two is the same. */
+struct numaperf_calls {
+    int (*start)(const numaperf_rt_config_t *config, numaperf_rt_t **out);
+    int (*spawn)(numaperf_rt_t *rt, int node, numaperf_task_fn fn, void *arg);
+    void (*destroy)(numaperf_rt_t *rt);
+};
+
+static struct numaperf_calls uncounted; /* written before a thread is started */
 
 struct numaperf_state {
     numaperf_topology_t *topology;
     numaperf_rt_t *rt;
+    void (*destroy)(numaperf_rt_t *rt);
     pthread_t reader; /* of snapshots */
     bool has_reader;
     _Atomic bool stop; /* the reader */
@@ -90,7 +104,8 @@ static void numaperf_peer_stop(void *arg)
     atomic_store_explicit(&state->stop, true, memory_order_relaxed);
     if (state->has_reader)
         pthread_join(state->reader, NULL);
-    numaperf_rt_destroy(state->rt);
+    if (state->rt != NULL)
+        state->destroy(state->rt);
     numaperf_topology_destroy(state->topology);
     free(state);
 }
@@ -114,7 +129,8 @@ static int numaperf_peer_start(const struct bench_peer *peer, const struct bench
         config.stall_ms = settings->stall_ms;
         for (uint32_t i = 0; i < state->node_count; i++)
             (void)numaperf_nodemask_add(&config.nodes, state->nodes[i]); /* ids of a topology */
-        rc = numaperf_rt_start(&config, &state->rt);
+        state->destroy = settings->uncounted ? uncounted.destroy : numaperf_rt_destroy;
+        rc = (settings->uncounted ? uncounted.start : numaperf_rt_start)(&config, &state->rt);
         if (rc == 0 && settings->snapshots) {
             rc = -pthread_create(&state->reader, NULL, numaperf_read, state);
             state->has_reader = rc == 0;
@@ -158,6 +174,53 @@ const struct bench_peer bench_numaperf_unwatched =
     NUMAPERF_PEER("numaperf-unwatched", .stall_ms = UINT32_MAX);
 const struct bench_peer bench_numaperf_watched =
     NUMAPERF_PEER("numaperf-watched", .stall_ms = NUMAPERF_STALL_MS, .snapshots = true);
+
+/* ---- the other library ---- */
+
+static const char *uncounted_missing(void)
+{
+    return access(NUMAPERF_BENCH_UNCOUNTED, R_OK) < 0 ? "numaperf_uncounted was not built" : NULL;
+}
+
+/* A function of it; its address has no portable way out of dlsym() but this one. */
+static int uncounted_find(void *library, const char *name, void *out_function)
+{
+    void *address = dlsym(library, name);
+    memcpy(out_function, &address, sizeof(address));
+    return address != NULL ? 0 : -ENOSYS;
+}
+
+static int uncounted_start(const struct bench_peer *peer, const struct bench_setup *setup,
+                           void **out_state)
+{
+    void *library = dlopen(NUMAPERF_BENCH_UNCOUNTED, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL || uncounted_find(library, "numaperf_rt_start", &uncounted.start) < 0 ||
+        uncounted_find(library, "numaperf_rt_spawn", &uncounted.spawn) < 0 ||
+        uncounted_find(library, "numaperf_rt_destroy", &uncounted.destroy) < 0)
+        return -ENOSYS;
+    return numaperf_peer_start(peer, setup, out_state);
+}
+
+static int uncounted_spawn(void *arg, uint32_t lane, numaperf_task_fn fn, void *task_arg)
+{
+    struct numaperf_state *state = arg;
+    return uncounted.spawn(state->rt, state->nodes[lane % state->node_count], fn, task_arg);
+}
+
+static int uncounted_spawn_inside(numaperf_worker_t *worker, numaperf_task_fn fn, void *arg)
+{
+    return uncounted.spawn(numaperf_worker_rt(worker), NUMAPERF_NODE_LOCAL, fn, arg);
+}
+
+const struct bench_peer bench_numaperf_uncounted = {
+    .name = "numaperf-uncounted",
+    .missing = uncounted_missing,
+    .ops = &(const struct numaperf_settings){.stall_ms = UINT32_MAX, .uncounted = true},
+    .start = uncounted_start,
+    .spawn = uncounted_spawn,
+    .spawn_inside = uncounted_spawn_inside,
+    .stop = numaperf_peer_stop,
+};
 
 int bench_numaperf_layout(struct bench_setup *setup)
 {

@@ -61,6 +61,8 @@ extern const struct bench_peer bench_numaperf_local;
 extern const struct bench_peer bench_numaperf_alone;
 /* Without the stall detector; with it, and somebody who takes snapshots of the counters. */
 extern const struct bench_peer bench_numaperf_unwatched;
+/* A library that does not even count what it runs. */
+extern const struct bench_peer bench_numaperf_uncounted;
 extern const struct bench_peer bench_numaperf_watched;
 /* A loop a thread, each with a queue under a mutex and uv_async_send(): the best simple form of
  * that, and the usual one. */
