@@ -78,11 +78,13 @@ bool numaperf__deque_grow_owner(struct numaperf__deque *deque, numaperf_arena_t 
     if (next == &deque->rings[NUMAPERF__DEQUE_LEVELS])
         return false;
     uint64_t capacity = (old->mask + 1) * 2;
-    if (next->slots == NULL)
+    if (next->slots == NULL) {
+        /* Once: a thief may still look at what it has of an earlier time. */
         next->slots = numaperf_arena_alloc(arena, capacity * sizeof(*next->slots), 64);
-    if (next->slots == NULL)
-        return false;
-    next->mask = capacity - 1;
+        if (next->slots == NULL)
+            return false;
+        next->mask = capacity - 1;
+    }
     uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
     /* What is taken meanwhile is copied in vain. */
     for (uint64_t at = deque->seen_head; at != tail; at++) {

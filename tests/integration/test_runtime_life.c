@@ -339,7 +339,7 @@ static void bad_config_is_refused_by_name(void **state)
     } cases[] = {
         {offsetof(numaperf_rt_config_t, size), 0, "size"},
         {offsetof(numaperf_rt_config_t, size), 12, "size"},
-        {offsetof(numaperf_rt_config_t, flags), 2, "flags"},
+        {offsetof(numaperf_rt_config_t, flags), 4, "flags"},
         {offsetof(numaperf_rt_config_t, mode), 2, "mode"},
         {offsetof(numaperf_rt_config_t, steal_policy), 4, "steal_policy"},
         {offsetof(numaperf_rt_config_t, workers_per_node), 1025, "workers_per_node"},
