@@ -33,7 +33,7 @@ struct scene {
 
 static struct scene scene;
 
-static void scene_open(const char *machine, uint64_t limit)
+static void scene_prepare(uint64_t limit)
 {
     scene = (struct scene){.box = {.config = NUMAPERF_RT_CONFIG_INIT},
                            .options = NUMAPERF_SPAWN_OPTIONS_INIT};
@@ -41,10 +41,21 @@ static void scene_open(const char *machine, uint64_t limit)
     scene.box.config.steal_policy = NUMAPERF_STEAL_LOCAL_ONLY;
     scene.box.config.task_limit_per_node = limit;
     scene.box.config.data = &scene;
-    assert_int_equal(runtime_box_open(&scene.box, machine), 0);
+}
+
+/* With the runtime started. */
+static void scene_begin(void)
+{
     assert_int_equal(numaperf_group_create(scene.box.rt, &scene.group), 0);
     scene.options.flags = NUMAPERF_SPAWN_HAS_WORKER;
     scene.options.group = scene.group;
+}
+
+static void scene_open(const char *machine, uint64_t limit)
+{
+    scene_prepare(limit);
+    assert_int_equal(runtime_box_open(&scene.box, machine), 0);
+    scene_begin();
 }
 
 static void scene_close(void)
@@ -215,19 +226,54 @@ static void node_task(numaperf_worker_t *worker, void *arg)
     (void)atomic_fetch_add(&scene.ran, 1);
 }
 
+/* On every node of the machine, spawned by this thread and delayed. */
+static void check_members_on_nodes(void)
+{
+    static int nodes[NUMAPERF_NODE_MAX];
+    numaperf_nodemask_t mask;
+    int spawned = 0;
+    assert_int_equal(numaperf_rt_nodes(scene.box.rt, &mask), 0);
+    scene.options.flags = NUMAPERF_SPAWN_HAS_NODE;
+    for (int node = numaperf_nodemask_next(&mask, -1); node >= 0;
+         node = numaperf_nodemask_next(&mask, node)) {
+        nodes[node] = node;
+        scene.options.node = node;
+        for (uint64_t i = 0; i < 100; i++, spawned += 2) {
+            assert_int_equal(
+                numaperf_rt_spawn_with(scene.box.rt, &scene.options, node_task, &nodes[node]), 0);
+            assert_int_equal(numaperf_rt_spawn_after(scene.box.rt, &scene.options, i * 10000,
+                                                     node_task, &nodes[node], NULL),
+                             0);
+        }
+    }
+    assert_int_equal(numaperf_group_wait(scene.group, UINT64_MAX), 0);
+    assert_int_equal(atomic_load(&scene.ran), spawned);
+}
+
 static void members_run_on_the_node_they_name(void **state)
 {
     (void)state;
     scene_open("numa:3 pu:1", 0);
-    int nodes[3] = {0, 1, 2};
-    scene.options.flags = NUMAPERF_SPAWN_HAS_NODE;
-    for (int i = 0; i < 300; i++) {
-        scene.options.node = nodes[i % 3];
-        assert_int_equal(
-            numaperf_rt_spawn_with(scene.box.rt, &scene.options, node_task, &nodes[i % 3]), 0);
+    check_members_on_nodes();
+    scene_close();
+    scene_open(NULL, 0);
+    check_members_on_nodes();
+    scene_close();
+}
+
+static void members_run_on_the_node_they_name_in_hard_mode(void **state)
+{
+    (void)state;
+    scene_prepare(0);
+    scene.box.config.mode = NUMAPERF_MODE_HARD;
+    scene.box.config.flags = NUMAPERF_RT_WAIVE_PRIVILEGES;
+    if (runtime_box_open(&scene.box, NULL) < 0) {
+        print_message("skipped: hard mode is not to be had here: %s\n",
+                      numaperf_last_error()->reason);
+        skip();
     }
-    assert_int_equal(numaperf_group_wait(scene.group, UINT64_MAX), 0);
-    assert_int_equal(atomic_load(&scene.ran), 300);
+    scene_begin();
+    check_members_on_nodes();
     scene_close();
 }
 
@@ -500,6 +546,7 @@ int main(void)
         cmocka_unit_test(several_threads_wait_for_one_group),
         cmocka_unit_test(members_spawned_by_members_are_waited_for),
         cmocka_unit_test(members_run_on_the_node_they_name),
+        cmocka_unit_test(members_run_on_the_node_they_name_in_hard_mode),
         cmocka_unit_test(batches_are_members_all_or_none),
         cmocka_unit_test(bad_arguments_are_refused),
         cmocka_unit_test(cancel_spares_what_runs_and_cancels_the_rest_once),

@@ -2,6 +2,8 @@
 /* Records: all different, limited, given back to where they came from, by caches and without. */
 #include "sched/record.h"
 
+#include "place/region.h"
+
 #include <numaperf/topology.h>
 
 #include <errno.h>
@@ -14,18 +16,24 @@
 
 #include <cmocka.h>
 
-/* A node that this machine has, with memory. */
-static int some_node(void)
+/* Nodes that this machine has, with PUs and memory. */
+static numaperf_nodemask_t usable_nodes(void)
 {
-    static int node = -1;
-    if (node >= 0)
-        return node;
     numaperf_topology_t *topology = NULL;
     numaperf_nodemask_t nodes;
     assert_int_equal(numaperf_topology_discover(&topology), 0);
     assert_int_equal(numaperf_topology_usable_nodes(topology, &nodes), 0);
-    node = numaperf_nodemask_next(&nodes, -1);
     numaperf_topology_destroy(topology);
+    return nodes;
+}
+
+static int some_node(void)
+{
+    static int node = -1;
+    if (node < 0) {
+        numaperf_nodemask_t nodes = usable_nodes();
+        node = numaperf_nodemask_next(&nodes, -1);
+    }
     return node;
 }
 
@@ -181,6 +189,33 @@ static void a_node_without_memory_is_refused(void **state)
     numaperf__records_destroy(NULL);
 }
 
+/* On every node of the machine, whichever this thread runs on, and whoever uses them first. */
+static void records_lie_on_their_node(void **state)
+{
+    (void)state;
+    enum { COUNT = 2500 }; /* three chunks */
+    numaperf_nodemask_t nodes = usable_nodes();
+    for (int node = numaperf_nodemask_next(&nodes, -1); node >= 0;
+         node = numaperf_nodemask_next(&nodes, node)) {
+        const struct numaperf__records_config config = {
+            .node = node, .mode = NUMAPERF_MODE_HARD, .limit = COUNT};
+        struct numaperf__records *records = NULL;
+        struct numaperf__record *record = NULL;
+        numaperf_placement_t placement = NUMAPERF_PLACEMENT_INIT;
+        assert_int_equal(numaperf__records_create(&config, &records), 0);
+        for (int i = 0; i < COUNT; i++) {
+            assert_int_equal(numaperf__record_get(records, NULL, &record), 0);
+            if (numaperf__pages_query(record, sizeof(*record), &placement) < 0) {
+                print_message("skipped: the kernel does not tell where pages are\n");
+                skip();
+            }
+        }
+        assert_int_equal(placement.pages, COUNT);
+        assert_int_equal(placement.on_node[node], COUNT);
+        numaperf__records_destroy(records);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +226,7 @@ int main(void)
         cmocka_unit_test(cache_gives_the_last_one_put),
         cmocka_unit_test(cache_keeps_no_more_than_its_limit),
         cmocka_unit_test(a_node_without_memory_is_refused),
+        cmocka_unit_test(records_lie_on_their_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
