@@ -25,6 +25,8 @@
 
 #include <string.h>
 
+#define DEQUE_ANY_HOME UINT32_MAX
+
 void numaperf__deque_init(struct numaperf__deque *deque, struct numaperf__deque_slot *slots,
                           uint32_t capacity)
 {
@@ -154,8 +156,21 @@ bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__t
     return true;
 }
 
-size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaperf__task *out,
-                                   size_t max)
+/* Read the places from `head` on, up to the first task that has another home; how many. */
+static size_t deque_read_home(const struct numaperf__deque_ring *ring, uint64_t head, uint32_t home,
+                              struct numaperf__task *out, size_t max)
+{
+    size_t count = 0;
+    for (; count < max; count++) {
+        deque_read(ring, head + count, &out[count]);
+        if (home != DEQUE_ANY_HOME && out[count].home != home)
+            break;
+    }
+    return count;
+}
+
+size_t numaperf__deque_steal_home_thief(struct numaperf__deque *deque, uint32_t home,
+                                        struct numaperf__task *out, size_t max)
 {
     /* Acquire: `tail` is read after it, and so is never behind it. */
     uint64_t head = atomic_load_explicit(&deque->head, memory_order_acquire);
@@ -172,12 +187,9 @@ size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaper
             continue;
         }
         size_t count = waiting - waiting / 2;
-        if (count > max)
-            count = max;
+        count = deque_read_home(ring, head, home, out, count < max ? count : max);
         if (count == 0)
             return 0;
-        for (size_t i = 0; i < count; i++)
-            deque_read(ring, head + i, &out[i]);
         /* Release pairs with the acquire in numaperf__deque_room_owner(). */
         if (atomic_compare_exchange_weak_explicit(&deque->head, &head, head + count,
                                                   memory_order_acq_rel, memory_order_acquire))
@@ -185,7 +197,22 @@ size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaper
     }
 }
 
+size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaperf__task *out,
+                                   size_t max)
+{
+    return numaperf__deque_steal_home_thief(deque, DEQUE_ANY_HOME, out, max);
+}
+
 /* ---- look ---- */
+
+uint32_t numaperf__deque_home_at(const struct numaperf__deque *deque, uint64_t head)
+{
+    /* Pairs with the release of who changes it. */
+    const struct numaperf__deque_ring *ring =
+        atomic_load_explicit(&deque->ring, memory_order_acquire);
+    const struct numaperf__deque_slot *slot = &ring->slots[head & ring->mask];
+    return (uint32_t)(atomic_load_explicit(&slot->origin, memory_order_relaxed) >> 32);
+}
 
 bool numaperf__deque_has_work(const struct numaperf__deque *deque)
 {

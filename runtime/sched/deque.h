@@ -56,6 +56,11 @@ bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__t
 /* The older half of the tasks, rounded up, at most `max`; how many. Any thread. */
 size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaperf__task *out,
                                    size_t max);
+/* The same of those before the first one that has another home. */
+size_t numaperf__deque_steal_home_thief(struct numaperf__deque *deque, uint32_t home,
+                                        struct numaperf__task *out, size_t max);
+/* Home of the task at `head`, if it is still there; else any number. */
+uint32_t numaperf__deque_home_at(const struct numaperf__deque *deque, uint64_t head);
 
 /* Whether there is a task; sequentially consistent, see deque.c. */
 bool numaperf__deque_has_work(const struct numaperf__deque *deque);

@@ -106,20 +106,22 @@ static int pair_create_budgets(numaperf_rt_t *rt)
 
 /* ---- order ---- */
 
-/* Keep those of `order` that may, on the node's side that `as_thieves` says. */
-static uint32_t pair_keep_allowed(const struct numaperf__node *node, uint32_t *order,
-                                  uint32_t count, bool as_thieves)
+/* Those of `order` that may come first, on the node's side that `as_thieves` says; how many. */
+static uint32_t pair_allowed_first(const struct numaperf__node *node, uint32_t *order,
+                                   uint32_t count, bool as_thieves)
 {
     const struct numaperf__node *nodes = node - node->index;
-    uint32_t kept = 0;
+    uint32_t allowed = 0;
     for (uint32_t i = 0; i < count; i++) {
-        const struct numaperf__node *other = &nodes[order[i]];
-        const struct numaperf__pair *pair =
-            as_thieves ? numaperf__pair_of(other, node) : numaperf__pair_of(node, other);
-        if (pair->rule.allowed)
-            order[kept++] = order[i];
+        uint32_t index = order[i];
+        const struct numaperf__pair *pair = as_thieves ? numaperf__pair_of(&nodes[index], node)
+                                                       : numaperf__pair_of(node, &nodes[index]);
+        if (!pair->rule.allowed)
+            continue;
+        memmove(&order[allowed + 1], &order[allowed], (i - allowed) * sizeof(*order));
+        order[allowed++] = index;
     }
-    return kept;
+    return allowed;
 }
 
 static void pair_fill_orders(numaperf_rt_t *rt, const struct numaperf__steal_map *map)
@@ -132,8 +134,9 @@ static void pair_fill_orders(numaperf_rt_t *rt, const struct numaperf__steal_map
         node->thieves = node->victims + n;
         uint32_t victims = numaperf__steal_order(policy, map, i, node->victims);
         uint32_t thieves = numaperf__steal_thieves(policy, map, i, node->thieves);
-        node->victim_count = pair_keep_allowed(node, node->victims, victims, false);
-        node->thief_count = pair_keep_allowed(node, node->thieves, thieves, true);
+        node->other_count = victims;
+        node->victim_count = pair_allowed_first(node, node->victims, victims, false);
+        node->thief_count = pair_allowed_first(node, node->thieves, thieves, true);
     }
 }
 

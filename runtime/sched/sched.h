@@ -69,6 +69,8 @@ struct numaperf__node {
     uint32_t first_worker;
     uint32_t worker_count;
     uint32_t victim_count;
+    uint32_t
+        other_count; /* nodes whose workers may have some of its own; those in `victims`, too */
     uint32_t thief_count;
     numaperf_region_t *places; /* memory of the rings of its inboxes and its workers' */
     numaperf_region_t *timers; /* memory of its workers' timers */

@@ -8,6 +8,10 @@
  *              long as it costs to move it
  *   elsewhere: from another node's unbound inbox or its workers' deques, as the pair's rule says
  *
+ * A rule is about a task's home, wherever the task waits: one that was taken to another node may be
+ * taken on from there by who may take from its home, and by its home's own workers at any time.
+ * Who may not have the first task of a deque does not see those behind it.
+ *
  * Unbound tasks go from the inbox into the deque in batches, behind what is there: the deque stays
  * a FIFO, and a worker that keeps pushing to itself does not starve the inbox. In the deque they
  * are in reach of siblings and thieves as before. Whoever has put more than one task there looks
@@ -33,6 +37,8 @@
 #define TAKE_PAUSES_MAX 64u /* a microsecond or two */
 /* Between workers of a node: what a batch costs that moves from one PU's cache to another's. */
 #define TAKE_SIBLING_WAIT_NS 5000u
+
+#define TAKE_ANY_HOME UINT32_MAX
 
 static const struct numaperf__pair take_siblings = {.rule = {.allowed = true,
                                                              .backlog_min = 1,
@@ -168,13 +174,17 @@ struct take_queue {
     struct numaperf__deque *deque;
     uint32_t number; /* of all queues of the runtime */
     uint32_t priority;
+    uint32_t home; /* of the tasks that are wanted; TAKE_ANY_HOME */
 };
 
 static size_t take_from_queue(const struct take_queue *queue, struct numaperf__task *tasks,
                               size_t max)
 {
-    return queue->inbox != NULL ? numaperf__inbox_take(queue->inbox, tasks, max)
-                                : numaperf__deque_steal_thief(queue->deque, tasks, max);
+    if (queue->inbox != NULL)
+        return numaperf__inbox_take(queue->inbox, tasks, max);
+    if (queue->home == TAKE_ANY_HOME)
+        return numaperf__deque_steal_thief(queue->deque, tasks, max);
+    return numaperf__deque_steal_home_thief(queue->deque, queue->home, tasks, max);
 }
 
 static bool take_draw(const struct take_pass *pass, const struct take_queue *queue, uint64_t count)
@@ -218,6 +228,39 @@ static bool take_visit(struct take_pass *pass, const struct take_queue *queue)
     return true;
 }
 
+/* Unbound tasks of a node; only counted where a rule asks for more than one. */
+static uint64_t take_backlog(const struct numaperf__node *node, const struct numaperf__pair *pair)
+{
+    uint64_t sum = 0;
+    if (pair->rule.backlog_min <= 1)
+        return 0; /* what the queue itself has is enough */
+    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
+        sum += numaperf__inbox_depth(&node->unbound[p]);
+        for (uint32_t i = 0; i < node->worker_count; i++)
+            sum += numaperf__deque_depth(&take_worker(node, i)->local[p]);
+    }
+    return sum;
+}
+
+/* In a deque of another node: whose tasks are next, and by which rule; false when by none. */
+static bool take_choose(struct take_pass *pass, struct take_queue *queue)
+{
+    uint64_t head = 0;
+    uint64_t tail = 0;
+    numaperf__deque_span(queue->deque, &head, &tail);
+    if (head >= tail)
+        return false;
+    struct numaperf__node *own = pass->worker->node;
+    struct numaperf__node *nodes = own - own->index;
+    queue->home = numaperf__deque_home_at(queue->deque, head);
+    if (queue->home >= own->rt->node_count)
+        return false; /* it was taken meanwhile */
+    pass->pair =
+        queue->home == own->index ? &take_siblings : numaperf__pair_of(own, &nodes[queue->home]);
+    pass->backlog = queue->home == own->index ? 0 : take_backlog(&nodes[queue->home], pass->pair);
+    return pass->pair->rule.allowed;
+}
+
 static bool take_visit_deques(struct take_pass *pass, const struct numaperf__node *victim,
                               uint32_t priority)
 {
@@ -225,10 +268,12 @@ static bool take_visit_deques(struct take_pass *pass, const struct numaperf__nod
         /* From the next one on, so that thieves spread. */
         struct numaperf_worker *other =
             take_worker(victim, (pass->worker->index + 1 + i) % victim->worker_count);
-        const struct take_queue queue = {.deque = &other->local[priority],
-                                         .number = victim->rt->node_count + other->index,
-                                         .priority = priority};
-        if (other != pass->worker && take_visit(pass, &queue))
+        struct take_queue queue = {.deque = &other->local[priority],
+                                   .number = victim->rt->node_count + other->index,
+                                   .priority = priority,
+                                   .home = TAKE_ANY_HOME};
+        if (other != pass->worker && (victim == pass->worker->node || take_choose(pass, &queue)) &&
+            take_visit(pass, &queue))
             return true;
     }
     return false;
@@ -248,28 +293,15 @@ static bool take_visit_siblings(struct take_pass *pass)
     return false;
 }
 
-/* Unbound tasks of a node; only counted where a rule asks for more than one. */
-static uint64_t take_backlog(const struct numaperf__node *node, const struct numaperf__pair *pair)
-{
-    uint64_t sum = 0;
-    if (pair->rule.backlog_min <= 1)
-        return 0; /* what the queue itself has is enough */
-    for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
-        sum += numaperf__inbox_depth(&node->unbound[p]);
-        for (uint32_t i = 0; i < node->worker_count; i++)
-            sum += numaperf__deque_depth(&take_worker(node, i)->local[p]);
-    }
-    return sum;
-}
-
 static bool take_visit_node(struct take_pass *pass, struct numaperf__node *victim)
 {
-    pass->pair = numaperf__pair_of(pass->worker->node, victim);
-    pass->backlog = take_backlog(victim, pass->pair);
+    const struct numaperf__pair *pair = numaperf__pair_of(pass->worker->node, victim);
     for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
         const struct take_queue queue = {
             .inbox = &victim->unbound[p], .number = victim->index, .priority = p};
-        if (take_visit(pass, &queue) || take_visit_deques(pass, victim, p))
+        pass->pair = pair;
+        pass->backlog = take_backlog(victim, pair);
+        if ((pair->rule.allowed && take_visit(pass, &queue)) || take_visit_deques(pass, victim, p))
             return true;
     }
     return false;
@@ -279,12 +311,13 @@ static bool take_visit_nodes(struct take_pass *pass)
 {
     struct numaperf__node *home = pass->worker->node;
     struct numaperf__node *nodes = home - home->index;
-    for (uint32_t i = 0; i < home->victim_count; i++) {
+    /* Those it may not take from come last: they may have taken some of its own, or of others. */
+    for (uint32_t i = 0; i < home->other_count; i++) {
         uint64_t before_ns = pass->until_ns;
         pass->until_ns = UINT64_MAX;
         if (take_visit_node(pass, &nodes[home->victims[i]]))
             return true;
-        if (pass->watched != NULL && pass->until_ns != UINT64_MAX)
+        if (pass->watched != NULL && i < home->victim_count && pass->until_ns != UINT64_MAX)
             numaperf__watched_add(pass->watched, home->victims[i]);
         pass->until_ns = before_ns < pass->until_ns ? before_ns : pass->until_ns;
     }
