@@ -163,7 +163,8 @@ typedef struct numaperf_stall {
  * With NUMAPERF_RT_STALL_BACKTRACE the worker is sent SIGRTMAX - 2 and writes down its own stack: a
  * system call that it waits in may return EINTR once a stall. The library handles that signal from
  * start to destroy, for all runtimes of the process together; a start fails with -EBUSY when the
- * program handles or ignores it already. There are no frames when the worker does not answer in
+ * program handles or ignores it already, with NUMAPERF_E_UNSUPPORTED where the C library cannot
+ * walk a stack, for which it loads libgcc_s. There are no frames when the worker does not answer in
  * half a second, or meanwhile got on.
  */
 typedef void (*numaperf_stall_cb)(numaperf_rt_t *rt, const numaperf_stall_t *stall, void *data);
@@ -250,7 +251,8 @@ enum { NUMAPERF_WORKER_ARENA = 0, NUMAPERF_WORKER_STACK, NUMAPERF_WORKER_RING };
  * it returns, only the runtime's own threads may use it; a start that fails frees it.
  *
  * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -EAGAIN no thread; -EMFILE, -ENFILE no descriptor;
- *           -EBUSY the signal of NUMAPERF_RT_STALL_BACKTRACE is taken; NUMAPERF_E_NO_NODE;
+ *           -EBUSY the signal of NUMAPERF_RT_STALL_BACKTRACE is taken, NUMAPERF_E_UNSUPPORTED
+ *           stacks cannot be walked; NUMAPERF_E_NO_NODE;
  *           NUMAPERF_E_TOPOLOGY; NUMAPERF_E_HARD_MODE; with NUMAPERF_IO_URING the errno that
  *           refused the ring; what a start callback returned.
  * Owner:    caller, until numaperf_rt_destroy().

@@ -16,9 +16,9 @@
  * interfered with: then no more stacks are taken. The handler stays until the workers are joined,
  * since a signal on its way to one of them would otherwise end the process.
  *
- * backtrace() is safe in a handler once it has been called, which loads what it needs. (glibc
- * before 2.35 takes the loader's lock in it: there a worker that stands in dlopen() is on its own
- * thread already, as the lock is recursive.)
+ * backtrace() is safe in a handler once it has been called, which loads what it needs, libgcc_s.
+ * (glibc before 2.35 takes the loader's lock in it: there a worker that stands in dlopen() is on
+ * its own thread already, as the lock is recursive.)
  *
  * Thread rule: acquire and release on any thread; one thread at a time asks for a given stack.
  *
@@ -131,7 +131,10 @@ static bool callstack_install(void)
 int numaperf__callstack_acquire(void)
 {
     void *frame;
-    (void)backtrace(&frame, 1);                 /* loads what it needs, which a handler must not */
+    if (backtrace(&frame, 1) < 1) /* loads what it needs, which a handler must not */
+        return numaperf__fail(NUMAPERF_E_UNSUPPORTED, 0, "start",
+                              "NUMAPERF_RT_STALL_BACKTRACE: backtrace() finds nothing here; is "
+                              "libgcc_s.so.1 missing?");
     (void)pthread_mutex_lock(&callstack_mutex); /* never locked twice: cannot fail */
     bool is_ours = callstack_users > 0 ? callstack_is_ours() : callstack_install();
     callstack_users += is_ours ? 1 : 0;

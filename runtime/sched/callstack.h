@@ -28,7 +28,8 @@ struct numaperf__callstack {
 /* The signal that workers are asked by: theirs alone has to be unblocked for it. */
 int numaperf__callstack_signal(void);
 
-/* Take the signal for this process, or share it with other runtimes. 0, or -EBUSY, recorded. */
+/* Take the signal for this process, or share it with other runtimes. 0; -EBUSY, or
+   NUMAPERF_E_UNSUPPORTED where no stack can be walked, recorded. */
 int numaperf__callstack_acquire(void);
 /* After the last thread that could be signalled is gone. */
 void numaperf__callstack_release(void);

@@ -26,6 +26,16 @@ int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*entry)(void *),
                           void *arg);
 
+int __real_backtrace(void **frames, int size);
+int __wrap_backtrace(void **frames, int size);
+
+static atomic_bool walks_nothing;
+
+int __wrap_backtrace(void **frames, int size)
+{
+    return atomic_load(&walks_nothing) ? 0 : __real_backtrace(frames, size);
+}
+
 static int threads_left = -1; /* until one cannot be made; -1: all can */
 
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*entry)(void *),
@@ -230,6 +240,21 @@ static void stack_without_anybody_to_tell_is_refused(void **state)
     assert_non_null(strstr(numaperf_last_error()->reason, "on_stall"));
 }
 
+static void start_that_cannot_walk_a_stack_is_refused(void **state)
+{
+    (void)state;
+    numaperf_rt_config_t config = NUMAPERF_RT_CONFIG_INIT;
+    config.flags = NUMAPERF_RT_STALL_BACKTRACE;
+    config.on_stall = stall_told;
+    struct sigaction now;
+    atomic_store(&walks_nothing, true);
+    assert_int_equal(start_code(&config), NUMAPERF_E_UNSUPPORTED);
+    atomic_store(&walks_nothing, false);
+    assert_int_equal(sigaction(STALL_SIGNAL, NULL, &now), 0);
+    assert_true(now.sa_handler == SIG_DFL);
+    assert_int_equal(start_code(&config), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -241,6 +266,7 @@ int main(void)
         cmocka_unit_test(starts_and_stops_in_quick_succession_leave_nothing),
         cmocka_unit_test(start_without_a_thread_for_the_detector_leaves_nothing),
         cmocka_unit_test(stack_without_anybody_to_tell_is_refused),
+        cmocka_unit_test(start_that_cannot_walk_a_stack_is_refused),
     };
     census_prepare();
     return cmocka_run_group_tests(tests, NULL, NULL);
