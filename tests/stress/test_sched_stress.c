@@ -256,8 +256,8 @@ static int spawn_when_done(uint64_t *random)
         return -ENOSPC;
     numaperf_spawn_options_t options;
     choose_options(random, job, &options);
-    numaperf_group_t *group = field.groups[stress_below(random, GROUPS)];
-    return job_settle(job, numaperf_group_on_done(group, &options, job_task, job));
+    uint64_t at = stress_below(random, GROUPS);
+    return job_settle(job, numaperf_group_on_done(field.groups[at], &options, job_task, job));
 }
 
 /* Any kind; `spawner` is NULL on a worker. */
@@ -312,9 +312,8 @@ static void job_task(numaperf_worker_t *worker, void *arg)
 static void worker_timer(numaperf_worker_t *worker, void *arg)
 {
     numaperf_timer_t *timer = arg;
-    uint32_t index = numaperf_worker_index(worker);
-    uint64_t *random = &field.worker_random[index];
-    if (timer != &field.timers[index] || worker != numaperf_worker_current())
+    uint64_t *random = &field.worker_random[numaperf_worker_index(worker)];
+    if (timer != &field.timers[numaperf_worker_index(worker)])
         wrong(WRONG_PLACE);
     (void)atomic_fetch_add(&field.expired, 1);
     if (atomic_load(&field.ready))
