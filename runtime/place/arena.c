@@ -151,19 +151,23 @@ static int plan_load(const numaperf_arena_config_t *config, struct arena_plan *p
     return plan_node(&cfg, plan);
 }
 
-/* The magazines are behind the arena, in the same unit. */
+/* Magazines are behind the arena, in the same unit, and their slots behind them. */
 static void arena_init_magazines(numaperf_arena_t *arena)
 {
+    numaperf__magazine_init(&arena->no_magazine, 0, 0, arena->no_slots);
     for (uint32_t i = 0; i < NUMAPERF__MAGAZINE_BYTES_MAX / 16; i++)
         arena->by_size[i] = &arena->no_magazine;
     if (arena->chunk_bytes < MAGAZINES_CHUNK_BYTES_MIN)
         return;
     arena->magazines = (struct numaperf__magazine *)((char *)arena + sizeof(*arena));
-    arena->reserved_bytes += NUMAPERF__MAGAZINE_COUNT * sizeof(arena->magazines[0]);
+    void **room = (void **)(arena->magazines + NUMAPERF__MAGAZINE_COUNT);
     for (uint32_t i = 0; i < NUMAPERF__MAGAZINE_COUNT; i++) {
-        arena->magazines[i].slot_count = NUMAPERF__MAGAZINE_SLOTS;
-        arena->magazines[i].size_class = i;
+        uint32_t slot_count = numaperf__magazine_slots(numaperf__size_class_bytes(i));
+        numaperf__magazine_init(&arena->magazines[i], i, slot_count, room);
+        room += numaperf__magazine_room(slot_count);
     }
+    arena->reserved_bytes = ARENA_OFFSET + (size_t)((char *)room - (char *)arena);
+    NUMAPERF_ASSERT(arena->reserved_bytes < NUMAPERF__SPAN_BYTES / 2);
     for (uint32_t i = 0; i < NUMAPERF__MAGAZINE_BYTES_MAX / 16; i++)
         arena->by_size[i] = &arena->magazines[numaperf__size_class((i + 1) * 16)];
 }
@@ -224,11 +228,12 @@ int numaperf_arena_create(const numaperf_arena_config_t *config, numaperf_arena_
 
 static void arena_free_run(numaperf_arena_t *arena, void *block)
 {
-    numaperf__poison(block, numaperf__arena_run_units(arena, block) * NUMAPERF__SPAN_BYTES);
-    if (numaperf__arena_is_owner(arena))
+    if (numaperf__arena_is_owner(arena)) {
         numaperf__arena_free_big(arena, block);
-    else
-        numaperf__arena_push_big(arena, block);
+        return;
+    }
+    numaperf__poison(block, numaperf__arena_run_units(arena, block) * NUMAPERF__SPAN_BYTES);
+    numaperf__arena_push_big(arena, block);
 }
 
 /* All that the short way leaves: runs, large blocks, other threads, magazines with no place. */
@@ -258,7 +263,6 @@ __attribute__((noinline)) static void arena_free_slow(numaperf_arena_t *arena, v
         numaperf__arena_free_big(arena, block);
         return;
     }
-    NUMAPERF_ASSERT_HOT(numaperf__arena_is_in_use(span, block));
     numaperf__arena_free_small(arena, span, block);
 }
 
@@ -266,21 +270,16 @@ void numaperf_arena_free(numaperf_arena_t *arena, void *block)
 {
     struct numaperf__span *span = numaperf__span_of(block);
     /* A run, and NULL, have no header at hand. */
-    if (numaperf__arena_is_run(block) || span->arena != arena || !numaperf__arena_is_owner(arena)) {
-        arena_free_slow(arena, block);
-        return;
-    }
-    struct numaperf__magazine *magazine = span->magazine;
-    uint32_t count = numaperf__magazine_put_count(magazine);
-    if (count >= magazine->slot_count) {
+    if (__builtin_expect(numaperf__arena_is_run(block) ||
+                             numaperf__arena_key(arena, span->key) != numaperf__arena_self(),
+                         0)) {
         arena_free_slow(arena, block);
         return;
     }
     NUMAPERF_ASSERT_HOT(numaperf__arena_is_in_use(span, block));
-    NUMAPERF_ASSERT(count == 0 || magazine->put[count - 1] != block); /* not freed just now */
     numaperf__poison(block, span->block_bytes);
-    magazine->put[count] = block;
-    numaperf__magazine_set_put_count(magazine, count + 1);
+    if (!numaperf__magazine_put(span->magazine, block))
+        arena_free_slow(arena, block);
 }
 
 /* ---- alloc ---- */
@@ -342,11 +341,13 @@ __attribute__((noinline)) static void *arena_alloc_slow(numaperf_arena_t *arena,
 void *numaperf_arena_alloc(numaperf_arena_t *arena, size_t size, size_t align)
 {
     /* The usual alignments, 0 and 16, and a size with a magazine: 0 is not one. */
-    if (arena == NULL || !numaperf__arena_is_owner(arena) ||
-        (align & ~(size_t)ALIGN_DEFAULT) != 0 || size - 1 >= NUMAPERF__MAGAZINE_BYTES_MAX)
+    if (__builtin_expect(arena == NULL || !numaperf__arena_is_owner(arena) ||
+                             (align & ~(size_t)ALIGN_DEFAULT) != 0 ||
+                             size - 1 >= NUMAPERF__MAGAZINE_BYTES_MAX,
+                         0))
         return arena_alloc_slow(arena, size, align);
     void *block = numaperf__magazine_take(arena->by_size[(size - 1) / 16]);
-    if (block == NULL)
+    if (__builtin_expect(block == NULL, 0))
         return arena_alloc_slow(arena, size, align);
     numaperf__unpoison(block, size);
     return block;

@@ -94,6 +94,7 @@ static void *big_alloc_large(numaperf_arena_t *arena, size_t size, size_t align)
     numaperf__span_found(span, arena, chunk);
     span->state = NUMAPERF__SPAN_LARGE;
     span->magazine = &arena->no_magazine;
+    span->key = 0;
     span->first = (uint32_t)first;
     span->block_bytes = chunk->length - first;
     numaperf__counter_add(&arena->counters.out_bytes, span->block_bytes);
@@ -117,7 +118,7 @@ void *numaperf__arena_alloc_big(numaperf_arena_t *arena, size_t size, size_t ali
     if (block == NULL)
         return NULL;
     numaperf__counter_add(&arena->counters.alloc_count, 1);
-    numaperf__arena_note_peak(arena);
+    numaperf__arena_note_taken(arena);
     return block;
 }
 
@@ -125,9 +126,9 @@ void numaperf__arena_free_big(numaperf_arena_t *arena, void *block)
 {
     numaperf__counter_add(&arena->counters.free_count, 1);
     if (numaperf__arena_is_run(block)) {
-        uint32_t unit_count = numaperf__arena_run_units(arena, block);
-        numaperf__counter_sub(&arena->counters.out_bytes, unit_count * NUMAPERF__SPAN_BYTES);
-        numaperf__arena_put_run(arena, block);
+        size_t bytes = numaperf__arena_put_run(arena, block) * NUMAPERF__SPAN_BYTES;
+        numaperf__poison(block, bytes);
+        numaperf__counter_sub(&arena->counters.out_bytes, bytes);
         return;
     }
     struct numaperf__span *span = numaperf__span_of(block);

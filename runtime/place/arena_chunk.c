@@ -337,14 +337,16 @@ uint32_t numaperf__arena_run_units(const numaperf_arena_t *arena, const void *bl
     return unit_count;
 }
 
-void numaperf__arena_put_run(numaperf_arena_t *arena, void *block)
+uint32_t numaperf__arena_put_run(numaperf_arena_t *arena, void *block)
 {
     struct numaperf__arena_chunk *chunk = NULL;
     uint32_t unit = 0;
-    uint8_t *unit_count = run_units_of(arena, block, &chunk, &unit);
-    NUMAPERF_ASSERT(*unit_count > 0); /* not freed already */
-    chunk_put_units(arena, chunk, unit, *unit_count);
-    *unit_count = 0;
+    uint8_t *place = run_units_of(arena, block, &chunk, &unit);
+    uint32_t unit_count = *place;
+    NUMAPERF_ASSERT(unit_count > 0); /* not freed already */
+    chunk_put_units(arena, chunk, unit, unit_count);
+    *place = 0;
+    return unit_count;
 }
 
 /* ---- audit ---- */

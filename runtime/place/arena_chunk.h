@@ -42,6 +42,7 @@ struct numaperf__arena_counters {
     _Atomic uint64_t mapped_bytes;
     _Atomic uint64_t out_bytes;       /* in blocks that left their span: in use, or in a magazine */
     _Atomic uint64_t used_bytes_peak; /* that was seen */
+    _Atomic uint64_t out_bytes_peak;  /* by who takes memory: a new one is worth a look */
     _Atomic uint64_t alloc_count;     /* with what is in a magazine, to be taken */
     _Atomic uint64_t free_count;      /* without what is in a magazine, put there */
     _Atomic uint64_t remote_free_count;
@@ -65,6 +66,7 @@ struct numaperf_arena {
     /* By size, in steps of 16 bytes. */
     struct numaperf__magazine *by_size[NUMAPERF__MAGAZINE_BYTES_MAX / 16];
     struct numaperf__magazine no_magazine;  /* of the other classes: never holds anything */
+    void *no_slots[2];                      /* what it has instead */
     numaperf_region_config_t region_config; /* less its length */
 
     /* The owner's. */
@@ -138,6 +140,7 @@ void numaperf__arena_put_unit(numaperf_arena_t *arena, struct numaperf__span *sp
 void *numaperf__arena_take_run(numaperf_arena_t *arena, uint32_t unit_count);
 /* The length of the run that starts there, asserted to be one. Any thread that may free it. */
 uint32_t numaperf__arena_run_units(const numaperf_arena_t *arena, const void *block);
-void numaperf__arena_put_run(numaperf_arena_t *arena, void *block);
+/* How many units it was. */
+uint32_t numaperf__arena_put_run(numaperf_arena_t *arena, void *block);
 
 #endif

@@ -14,8 +14,6 @@
  */
 #include "place/arena_blocks.h"
 
-#include <string.h>
-
 #define COLLECT_BATCH 4     /* spans with remote frees taken in when a class needs a span */
 #define COLLECT_EVERY 32    /* slow allocations between two looks at what others freed */
 #define COLLECT_BIG_MAX 256 /* big blocks taken in at one allocation, before memory is short */
@@ -43,17 +41,30 @@ void numaperf__arena_note_peak(numaperf_arena_t *arena)
         numaperf__counter_set(&arena->counters.used_bytes_peak, used);
 }
 
-static bool magazine_has(const struct numaperf__magazine *magazine, const void *block)
+void numaperf__arena_note_taken(numaperf_arena_t *arena)
 {
-    for (uint32_t i = 0; i < numaperf__magazine_take_count(magazine); i++) {
-        if (magazine->take[i] == block)
-            return true;
-    }
-    for (uint32_t i = 0; i < numaperf__magazine_put_count(magazine); i++) {
-        if (magazine->put[i] == block)
+    uint64_t out = numaperf__counter_get(&arena->counters.out_bytes);
+    if (out <= numaperf__counter_get(&arena->counters.out_bytes_peak))
+        return;
+    numaperf__counter_set(&arena->counters.out_bytes_peak, out);
+    numaperf__arena_note_peak(arena);
+}
+
+static bool stack_has(void *const *base, void *const *top, const void *block)
+{
+    for (void *const *at = base; at != top; at++) {
+        if (*at == block)
             return true;
     }
     return false;
+}
+
+static bool magazine_has(const struct numaperf__magazine *magazine, const void *block)
+{
+    return stack_has(numaperf__magazine_get(&magazine->take_base),
+                     numaperf__magazine_get(&magazine->take_top), block) ||
+           stack_has(numaperf__magazine_get(&magazine->put_base),
+                     numaperf__magazine_get(&magazine->put_top), block);
 }
 
 bool numaperf__arena_is_in_use(const struct numaperf__span *span, const void *block)
@@ -124,6 +135,7 @@ static struct numaperf__span *arena_new_span(numaperf_arena_t *arena, uint32_t s
         numaperf__arena_take_unit(arena, size_class, arena_magazine(arena, size_class));
     if (span == NULL)
         return NULL;
+    span->key = numaperf__arena_key(arena, numaperf__arena_self());
     if (arena->current[size_class] != NULL)
         numaperf__span_set_state(arena->current[size_class], NUMAPERF__SPAN_CURRENT,
                                  NUMAPERF__SPAN_FULL);
@@ -161,22 +173,31 @@ static struct numaperf__span *arena_refill(numaperf_arena_t *arena, uint32_t siz
 
 /* ---- magazines ---- */
 
-static void magazine_empty(numaperf_arena_t *arena, struct numaperf__magazine *magazine)
+/* All that was put goes to the spans. */
+static void magazine_return_put(numaperf_arena_t *arena, struct numaperf__magazine *magazine)
 {
-    uint32_t take_count = numaperf__magazine_take_count(magazine);
-    uint32_t put_count = numaperf__magazine_put_count(magazine);
-    arena_return(arena, magazine->take, take_count);
-    arena_return(arena, magazine->put, put_count);
-    numaperf__magazine_set_take_count(magazine, 0);
-    numaperf__magazine_set_put_count(magazine, 0);
-    numaperf__counter_sub(&arena->counters.alloc_count, take_count); /* they were not, after all */
-    numaperf__counter_add(&arena->counters.free_count, put_count);
+    uint32_t count = numaperf__magazine_put_count(magazine);
+    void **base = numaperf__magazine_get(&magazine->put_base);
+    arena_return(arena, base, count);
+    numaperf__magazine_set(&magazine->put_top, base);
+    numaperf__counter_add(&arena->counters.free_count, count);
+}
+
+static void magazine_return_taken(numaperf_arena_t *arena, struct numaperf__magazine *magazine)
+{
+    uint32_t count = numaperf__magazine_take_count(magazine);
+    void **base = numaperf__magazine_get(&magazine->take_base);
+    arena_return(arena, base, count);
+    numaperf__magazine_set(&magazine->take_top, base);
+    numaperf__counter_sub(&arena->counters.alloc_count, count); /* they were not, after all */
 }
 
 void numaperf__arena_give_up_stock(numaperf_arena_t *arena)
 {
-    for (uint32_t i = 0; arena->magazines != NULL && i < NUMAPERF__MAGAZINE_COUNT; i++)
-        magazine_empty(arena, &arena->magazines[i]);
+    for (uint32_t i = 0; arena->magazines != NULL && i < NUMAPERF__MAGAZINE_COUNT; i++) {
+        magazine_return_put(arena, &arena->magazines[i]);
+        magazine_return_taken(arena, &arena->magazines[i]);
+    }
     for (uint32_t i = 0; i < NUMAPERF__SIZE_CLASS_COUNT; i++) {
         struct numaperf__span *span = arena->current[i];
         if (span == NULL || span->used_count > 0)
@@ -191,10 +212,14 @@ void numaperf__arena_give_up_stock(numaperf_arena_t *arena)
 static void magazine_turn(numaperf_arena_t *arena, struct numaperf__magazine *magazine)
 {
     uint32_t count = numaperf__magazine_put_count(magazine);
-    NUMAPERF_ASSERT(numaperf__magazine_take_count(magazine) == 0);
-    memcpy(magazine->take, magazine->put, count * sizeof(magazine->put[0]));
-    numaperf__magazine_set_put_count(magazine, 0);
-    numaperf__magazine_set_take_count(magazine, count);
+    void **empty = numaperf__magazine_get(&magazine->take_base);
+    void **full = numaperf__magazine_get(&magazine->put_base);
+    NUMAPERF_ASSERT(numaperf__magazine_get(&magazine->take_top) == empty);
+    numaperf__magazine_set(&magazine->take_base, full);
+    numaperf__magazine_set(&magazine->take_top, full + count);
+    numaperf__magazine_set(&magazine->put_base, empty);
+    numaperf__magazine_set(&magazine->put_top, empty);
+    magazine->put_end = empty + magazine->slot_count;
     numaperf__counter_add(&arena->counters.alloc_count, count);
     numaperf__counter_add(&arena->counters.free_count, count);
 }
@@ -222,6 +247,29 @@ static void arena_collect_now_and_then(numaperf_arena_t *arena)
     numaperf__arena_collect_big(arena, COLLECT_BIG_MAX);
 }
 
+/*
+ * A block of the magazine's class, where it had none; NULL: recorded why. Both stacks together
+ * hold at least half a stack afterwards, if the class has that many: else blocks that come and go
+ * would change the stacks' places every few times. And at most one, so that what comes back next
+ * has a place.
+ */
+static void *magazine_refill(numaperf_arena_t *arena, struct numaperf__magazine *magazine)
+{
+    uint32_t put_count = numaperf__magazine_put_count(magazine);
+    const struct numaperf__span *span = arena->current[magazine->size_class];
+    bool has_spare = span != NULL && numaperf__span_has_room(span);
+    if (put_count > magazine->slot_count / 2 || (put_count > 0 && !has_spare)) {
+        magazine_turn(arena, magazine);
+        return numaperf__magazine_take(magazine);
+    }
+    void **base = numaperf__magazine_get(&magazine->take_base);
+    uint32_t count =
+        arena_take(arena, magazine->size_class, base, magazine->slot_count - put_count);
+    numaperf__magazine_set(&magazine->take_top, base + count);
+    numaperf__arena_note_taken(arena);
+    return numaperf__magazine_take(magazine);
+}
+
 void *numaperf__arena_alloc_small(numaperf_arena_t *arena, uint32_t size_class)
 {
     struct numaperf__magazine *magazine = arena_magazine(arena, size_class);
@@ -229,17 +277,11 @@ void *numaperf__arena_alloc_small(numaperf_arena_t *arena, uint32_t size_class)
     if (block != NULL)
         return block;
     arena_collect_now_and_then(arena);
-    if (numaperf__magazine_put_count(magazine) > 0) {
-        magazine_turn(arena, magazine);
-        return numaperf__magazine_take(magazine);
-    }
-    if (magazine->slot_count == 0)
-        (void)arena_take(arena, size_class, &block, 1); /* leaves NULL when it fails */
-    else
-        numaperf__magazine_set_take_count(
-            magazine, arena_take(arena, size_class, magazine->take, magazine->slot_count));
-    numaperf__arena_note_peak(arena);
-    return magazine->slot_count == 0 ? block : numaperf__magazine_take(magazine);
+    if (magazine->slot_count > 0)
+        return magazine_refill(arena, magazine);
+    (void)arena_take(arena, size_class, &block, 1); /* leaves NULL when it fails */
+    numaperf__arena_note_taken(arena);
+    return block;
 }
 
 void numaperf__arena_free_small(numaperf_arena_t *arena, struct numaperf__span *span, void *block)
@@ -250,14 +292,10 @@ void numaperf__arena_free_small(numaperf_arena_t *arena, struct numaperf__span *
         numaperf__counter_add(&arena->counters.free_count, 1);
         return;
     }
-    uint32_t put_count = numaperf__magazine_put_count(magazine);
-    NUMAPERF_ASSERT(put_count == magazine->slot_count);
-    if (numaperf__magazine_take_count(magazine) == 0) {
+    if (numaperf__magazine_take_count(magazine) == 0)
         magazine_turn(arena, magazine);
-    } else {
-        arena_return(arena, magazine->put, put_count);
-        numaperf__counter_add(&arena->counters.free_count, put_count);
-    }
-    magazine->put[0] = block;
-    numaperf__magazine_set_put_count(magazine, 1);
+    else
+        magazine_return_put(arena, magazine);
+    bool done = numaperf__magazine_put(magazine, block);
+    NUMAPERF_ASSERT(done);
 }

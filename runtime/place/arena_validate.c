@@ -93,8 +93,10 @@ void numaperf__arena_validate(numaperf_arena_t *arena)
     (void)pthread_mutex_unlock(&arena->mutex); /* as above */
     for (uint32_t i = 0; arena->magazines != NULL && i < NUMAPERF__MAGAZINE_COUNT; i++) {
         const struct numaperf__magazine *magazine = &arena->magazines[i];
-        validate_blocks(magazine, magazine->take, numaperf__magazine_take_count(magazine));
-        validate_blocks(magazine, magazine->put, numaperf__magazine_put_count(magazine));
+        validate_blocks(magazine, numaperf__magazine_get(&magazine->take_base),
+                        numaperf__magazine_take_count(magazine));
+        validate_blocks(magazine, numaperf__magazine_get(&magazine->put_base),
+                        numaperf__magazine_put_count(magazine));
     }
     NUMAPERF_ASSERT(numaperf__magazine_take_count(&arena->no_magazine) == 0);
     NUMAPERF_ASSERT(numaperf__magazine_put_count(&arena->no_magazine) == 0);

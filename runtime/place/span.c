@@ -89,6 +89,7 @@ void numaperf__span_assign(struct numaperf__span *span, size_t length, size_t re
     span->size_class = size_class;
     span->block_bytes = block_bytes;
     span->magazine = magazine;
+    span->key = 0;
     span->first = span_first(reserved, block_bytes);
     span->reciprocal = (uint32_t)(((uint64_t)1 << 32) / block_bytes) + 1;
     span->block_count = ((uint32_t)length - span->first) / block_bytes;

@@ -40,6 +40,7 @@ struct numaperf__span {
     uint32_t block_count; /* that fit */
     size_t block_bytes;
     struct numaperf__magazine *magazine; /* of its class */
+    uintptr_t key;                       /* of the arena and its owner; 0: ask them */
     uint32_t size_class;
     uint32_t length; /* bytes with this header; the last span of a chunk may be short */
 

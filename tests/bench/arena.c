@@ -5,8 +5,8 @@
  * every block to a second thread, over a ring in batches, which frees them.
  *
  * Who allocates writes into the block; who frees it elsewhere reads that, and a wrong word fails
- * the sample. The loops are compiled once for arenas and once for functions, so that no peer pays
- * for the choice.
+ * the sample. The loops are compiled once for arenas and once for the others, and all call through
+ * pointers, so that no peer pays for the choice.
  */
 #include "arena.h"
 
@@ -48,7 +48,7 @@ struct arena_work {
 
 ARENA_INLINE uint64_t *arena_get(const struct bench_heap *heap, bool is_arena, size_t size)
 {
-    void *block = is_arena ? numaperf_arena_alloc(heap->arena, size, 0) : heap->alloc(size);
+    void *block = is_arena ? heap->arena_alloc(heap->arena, size, 0) : heap->alloc(size);
     if (block == NULL)
         abort(); /* a few MiB */
     return block;
@@ -57,7 +57,7 @@ ARENA_INLINE uint64_t *arena_get(const struct bench_heap *heap, bool is_arena, s
 ARENA_INLINE void arena_put(const struct bench_heap *heap, bool is_arena, void *block)
 {
     if (is_arena)
-        numaperf_arena_free(heap->arena, block);
+        heap->arena_free(heap->arena, block);
     else
         heap->free(block);
 }

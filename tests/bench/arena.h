@@ -9,7 +9,9 @@
 
 /* Either an arena, which one thread allocates from, or a pair of functions for all threads. */
 struct bench_heap {
-    numaperf_arena_t *arena; /* NULL: it is the functions */
+    numaperf_arena_t *arena; /* NULL: it is none */
+    void *(*arena_alloc)(numaperf_arena_t *arena, size_t size, size_t align);
+    void (*arena_free)(numaperf_arena_t *arena, void *block);
     void *(*alloc)(size_t size);
     void (*free)(void *block);
 };

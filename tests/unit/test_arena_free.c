@@ -25,6 +25,7 @@
 #include <cmocka.h>
 
 #define MIB ((uint64_t)1 << 20)
+#define OTHERS 400 /* blocks: more than wait anywhere before they go back to their span */
 
 static numaperf_arena_t *arena_make(uint64_t chunk_bytes, uint64_t limit_bytes)
 {
@@ -273,7 +274,7 @@ static void arena_refuses_to_allocate_for_a_thread_that_does_not_own_it(void **s
 
 /*
  * At the latest when the blocks freed since have pushed the wrong one out to its span: that is what
- * release builds promise. The scene gets an arena and a block of it, and 64 are in use besides.
+ * release builds promise. The scene gets an arena and a block of it, and others are in use besides.
  */
 static void expect_abort(void (*fn)(numaperf_arena_t *arena, char *block))
 {
@@ -286,12 +287,12 @@ static void expect_abort(void (*fn)(numaperf_arena_t *arena, char *block))
         (void)signal(SIGABRT, SIG_DFL); /* the test framework catches it */
         (void)freopen("/dev/null", "w", stderr);
         numaperf_arena_t *arena = arena_make(0, 0);
-        void *others[64];
-        for (int i = 0; i < 64; i++)
+        void *others[OTHERS];
+        for (int i = 0; i < OTHERS; i++)
             others[i] = numaperf_arena_alloc(arena, 64, 0);
         fn(arena, numaperf_arena_alloc(arena, 64, 0));
         (void)arena_look(arena);
-        for (int i = 0; i < 64; i++)
+        for (int i = 0; i < OTHERS; i++)
             numaperf_arena_free(arena, others[i]);
         _exit(0);
     }

@@ -30,6 +30,8 @@
 static int arena_open(struct bench_heap *out)
 {
     numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
+    out->arena_alloc = numaperf_arena_alloc;
+    out->arena_free = numaperf_arena_free;
     return numaperf_arena_create(&config, &out->arena);
 }
 
