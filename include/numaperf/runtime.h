@@ -220,7 +220,11 @@ enum {
     NUMAPERF_SPAWN_NEVER_STEAL = 1u << 2 /* only workers of the home node may run the task */
 };
 
-/* Classes of tasks of a worker. The lower one has a share of every round that is its own. */
+/*
+ * Classes of tasks. A worker runs tasks of the higher one, LATENCY, first; but of the 64 tasks of a
+ * turn, after which it looks at I/O, 8 are THROUGHPUT's if there are any. Each class is a FIFO of
+ * its own.
+ */
 enum { NUMAPERF_PRIORITY_LATENCY = 0, NUMAPERF_PRIORITY_THROUGHPUT };
 
 typedef struct numaperf_spawn_options {
@@ -502,6 +506,10 @@ NUMAPERF_API int numaperf_worker_thread_id(const numaperf_worker_t *worker);
 /**
  * The libuv loop of a worker: any handle works on it. It is always alive, and uv_stop() and
  * uv_run() are not for it.
+ *
+ * Timers count from the loop's own time. That is brought up to date by this call, before tasks for
+ * a given worker or for the workers of one node alone, and every few tasks before the others: one
+ * of those that starts a timer asks for the loop first, or calls uv_update_time().
  *
  * Owner:    the worker.
  * Threads:  owner.
