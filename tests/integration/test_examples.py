@@ -23,6 +23,22 @@ def case_spawn_tasks_run_on_their_nodes():
     assert code == 1 and "topology" in errors, errors
 
 
+def case_task_group_is_waited_for_inside_and_outside():
+    code, out, errors = run("task_group")
+    assert code == 0, errors
+    assert "sum of 0 to 639999: 204799680000\n" in out, out
+    assert len(re.findall(r"^done, says worker \d+$", out, re.M)) == 1, out
+
+
+def case_timeouts_close_what_is_idle():
+    start = seconds()
+    code, out, errors = run("timeouts")
+    assert code == 0, errors
+    assert seconds() - start >= 0.09, out
+    assert "5 requests, then idle: closed\nits limit as a whole was not reached\n" in out, out
+    assert "1 task was cancelled\n" in out, out
+
+
 def case_memory_placement_counts_pages_by_node():
     code, out, errors = run("memory_placement")
     if "query" in errors and code != 0:
