@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Draws the figures of a run as an SVG chart.
+"""Draws the figures of a run as an SVG chart, or prints what was to be reached as a table.
 
 usage: chart.py RESULTS.json CHART.svg [CASE | WORKLOAD]...
+       chart.py --table RESULTS.json [CASE | WORKLOAD]...
 
 One group of bars for each case and metric that has a goal (or for the first metric of a case that
 has none), one bar for each peer. A bar tells how many times as good as the case's first peer it is:
@@ -62,12 +63,14 @@ def must_of(case, goal, rows):
     return 1 / must if lower else must
 
 
+def is_wanted(case, wanted):
+    return not wanted or case["case"] in wanted or case["case"].split(".")[0] in wanted
+
+
 def groups(results, wanted):
     """What is drawn: (title, [(peer, (median, low, high))], must)."""
     for case in results["cases"]:
-        if wanted and case["case"] not in wanted and case["case"].split(".")[0] not in wanted:
-            continue
-        if "left_out" in case or not case.get("metrics"):
+        if not is_wanted(case, wanted) or "left_out" in case or not case.get("metrics"):
             continue
         goals = {}
         for goal in case.get("goals", []):
@@ -178,7 +181,35 @@ def head(chart, results):
                f"{software['build']}", size=11, fill="#616e7c")
 
 
+def digits(value):
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def table(results, wanted):
+    """Markdown: one row for each goal, with its figure as it is in the JSON, not turned round."""
+    yield "| case | metric | of | must | aim | median (quartiles) | reached |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    for case in results["cases"]:
+        for goal in case.get("goals", []) if is_wanted(case, wanted) else []:
+            unit = next((m["unit"] for m in case["metrics"] if m["metric"] == goal["metric"]), "")
+            of = f"{goal['peer']} / {goal['against']}" if goal["against"] else \
+                f"{goal['peer']}, {unit}"
+            lower = any(m["lower_is_better"] for m in case["metrics"]
+                        if m["metric"] == goal["metric"])
+            sign = "≤" if lower else "≥"
+            must, aim = (f"{sign} {goal[k]:g}" if k in goal else "" for k in ("must", "aim"))
+            figure = goal.get("figure")
+            said = "a peer is absent" if figure is None else \
+                f"{digits(figure['median'])} ({digits(figure['q1'])}–{digits(figure['q3'])})"
+            yield (f"| `{case['case']}` | {goal['metric']} | {of} | {must} | {aim} | {said} | "
+                   f"{goal.get('reached', '')} |")
+
+
 def main():
+    if len(sys.argv) >= 3 and sys.argv[1] == "--table":
+        with open(sys.argv[2], encoding="utf-8") as file:
+            print("\n".join(table(json.load(file), sys.argv[3:])))
+        return 0
     if len(sys.argv) < 3:
         print(__doc__, file=sys.stderr)
         return 2

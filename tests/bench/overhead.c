@@ -18,8 +18,8 @@
                    .against = &bench_numaperf_uncounted,                                          \
                    .must = 0.98,                                                                  \
                    .aim = 0.995}},                                                                \
-        .node_count = (nodes), .workers_per_node = 1, .parameter = BENCH_SPAWN_INSIDE,            \
-        .sample = bench_spawn_sample                                                              \
+        .node_count = (nodes), .workers_per_node = 1,                                             \
+        .parameter = BENCH_SPAWN_INSIDE | BENCH_SPAWN_LONG, .sample = bench_spawn_sample          \
     }
 
 static const struct bench_case overhead_cases[] = {

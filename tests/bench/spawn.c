@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #define SPAWN_TASKS 600000u
+#define SPAWN_LONG_TIMES 5u
 #define SPAWN_TASKS_SMOKE 3000u
 #define SPAWN_WARM_UP_PARTS 10u /* a tenth of that many before the clock runs */
 #define SPAWN_WINDOW 16384u
@@ -102,7 +103,9 @@ static int spawn_measure(const struct bench_run *run, void *state, double *out_v
 {
     uint64_t count = run->smoke ? SPAWN_TASKS_SMOKE : SPAWN_TASKS;
     int (*const drive)(const struct bench_peer *, void *, uint64_t) =
-        run->bench->parameter == BENCH_SPAWN_INSIDE ? spawn_inside : spawn_outside;
+        (run->bench->parameter & BENCH_SPAWN_INSIDE) != 0 ? spawn_inside : spawn_outside;
+    if (!run->smoke && (run->bench->parameter & BENCH_SPAWN_LONG) != 0)
+        count *= SPAWN_LONG_TIMES;
     int rc = drive(run->peer, state, count / SPAWN_WARM_UP_PARTS);
     if (rc < 0)
         return rc;

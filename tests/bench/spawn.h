@@ -5,8 +5,12 @@
 
 #include "harness.h"
 
-/* What a case's `parameter` says. */
-enum bench_spawn_from { BENCH_SPAWN_OUTSIDE = 0, BENCH_SPAWN_INSIDE };
+/* Bits of a case's `parameter`. */
+enum {
+    BENCH_SPAWN_OUTSIDE = 0,
+    BENCH_SPAWN_INSIDE = 1u << 0,
+    BENCH_SPAWN_LONG = 1u << 1 /* more tasks, for differences of a percent */
+};
 
 /* Values: tasks a second, CPU time (ns) a task. */
 int bench_spawn_sample(const struct bench_run *run, double *out_values);
