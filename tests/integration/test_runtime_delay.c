@@ -190,31 +190,39 @@ static void cancelled_task_for_later_does_not_run(void **state)
     assert_int_equal(atomic_load(&scene.cancelled), LATERS);
 }
 
-/* More than the limit, one after the other: what was cancelled has to be taken back, by an idle
- * worker too. */
+static void nothing_task(numaperf_worker_t *worker, void *arg)
+{
+    (void)worker;
+    (void)arg;
+    (void)atomic_fetch_add(&scene.done, 1);
+}
+
+/* Many more than the limit, while their worker does not look at the time: what was cancelled has
+ * to be taken back. Those of even rounds have arrived in its wheel before. */
 static void memory_of_cancelled_tasks_is_used_again(void **state)
 {
     (void)state;
+    enum { ROUNDS = 40, EACH = 500 };
+    static numaperf_timer_t *timers[EACH];
     scene_reset(NUMAPERF_IO_AUTO);
     scene.box.config.task_limit_per_node = 1000;
     assert_int_equal(runtime_box_open(&scene.box, "numa:1 pu:1"), 0);
-    struct later later = {.node = -1, .worker = -1};
-    int cancelled = 0;
-    uint64_t limit_ns = test_now_ns() + test_limit_ns(20);
-    while (cancelled < 20000 && test_now_ns() < limit_ns) {
-        numaperf_timer_t *timer = NULL;
-        int rc = numaperf_rt_spawn_after(scene.box.rt, NULL, HOUR_NS, later_task, &later, &timer);
-        if (rc == -EAGAIN) {
-            test_sleep_ms(1);
-            continue;
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t limit_ns = test_now_ns() + test_limit_ns(5);
+        for (int i = 0; i < EACH; i++) {
+            int rc = -EAGAIN;
+            while (rc == -EAGAIN && test_now_ns() < limit_ns)
+                rc = numaperf_rt_spawn_after(scene.box.rt, NULL, HOUR_NS, never_expires, NULL,
+                                             &timers[i]);
+            assert_int_equal(rc, 0);
         }
-        assert_int_equal(rc, 0);
-        assert_int_equal(numaperf_timer_cancel(timer), 1);
-        cancelled++;
+        if (round % 2 == 0)
+            run_on(0, nothing_task, NULL);
+        for (int i = 0; i < EACH; i++)
+            assert_int_equal(numaperf_timer_cancel(timers[i]), 1);
     }
-    assert_int_equal(cancelled, 20000);
     scene_close();
-    assert_int_equal(atomic_load(&scene.expired), 0);
+    assert_int_equal(atomic_load(&scene.cancelled), ROUNDS * EACH);
 }
 
 struct own_handle {

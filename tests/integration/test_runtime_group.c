@@ -389,6 +389,30 @@ static void cancel_reaches_members_that_wait_for_their_time(void **state)
     scene_close();
 }
 
+/* Its worker has looked for such long before. */
+static void cancelled_group_has_nothing_wait_for_its_time(void **state)
+{
+    (void)state;
+    scene_open("numa:2 pu:1", 0);
+    scene.options.on_cancel = member_cancelled;
+    assert_int_equal(
+        numaperf_rt_spawn_with(scene.box.rt, &scene.options, runtime_gate_task, &scene.gate), 0);
+    scene.options.worker = 1;
+    assert_int_equal(
+        numaperf_rt_spawn_after(scene.box.rt, &scene.options, HOUR_NS, member, &scene.ran, NULL),
+        0);
+    assert_true(runtime_reaches(&scene.gate.entered, 1));
+    assert_int_equal(numaperf_group_cancel(scene.group), 0);
+    assert_true(runtime_reaches(&scene.cancelled, 1));
+    assert_int_equal(
+        numaperf_rt_spawn_after(scene.box.rt, &scene.options, HOUR_NS, member, &scene.ran, NULL),
+        0);
+    assert_true(runtime_reaches(&scene.cancelled, 2));
+    let_go();
+    assert_int_equal(numaperf_group_wait(scene.group, test_limit_ns(10)), 2);
+    scene_close();
+}
+
 static void member_cancelled_by_its_handle_leaves_its_group(void **state)
 {
     (void)state;
@@ -552,6 +576,7 @@ int main(void)
         cmocka_unit_test(cancel_spares_what_runs_and_cancels_the_rest_once),
         cmocka_unit_test(cancel_ends_a_tree_that_would_grow_for_ever),
         cmocka_unit_test(cancel_reaches_members_that_wait_for_their_time),
+        cmocka_unit_test(cancelled_group_has_nothing_wait_for_its_time),
         cmocka_unit_test(member_cancelled_by_its_handle_leaves_its_group),
         cmocka_unit_test(on_done_runs_once_where_it_was_asked_for),
         cmocka_unit_test(on_done_may_free_the_group),

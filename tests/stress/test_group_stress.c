@@ -310,10 +310,64 @@ static void every_task_runs_or_is_cancelled_once(void **state)
     free(field.jobs);
 }
 
+static void race_task(numaperf_worker_t *worker, void *arg)
+{
+    (void)worker;
+    (void)atomic_fetch_add(&((struct job *)arg)->ran, 1);
+}
+
+static void race_cancel(numaperf_task_fn fn, void *arg, void *data)
+{
+    (void)fn;
+    (void)data;
+    (void)atomic_fetch_add(&((struct job *)arg)->cancelled, 1);
+}
+
+/* Cancel at about the moment at which it begins: the time in between follows what came of it. */
+static void cancel_and_start_exclude_each_other(void **state)
+{
+    (void)state;
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    uint64_t random = stress_seed();
+    uint32_t count = (uint32_t)stress_count(JOBS_MAX - 1);
+    struct job *jobs = calloc(JOBS_MAX, sizeof(*jobs));
+    assert_non_null(jobs);
+    box.config.on_task_cancel = race_cancel;
+    assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+    uint64_t pause_ns = 5000;
+    uint32_t cancelled = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        numaperf_timer_t *timer = NULL;
+        uint64_t delay_ns = stress_below(&random, 4000);
+        uint64_t until_ns =
+            test_now_ns() + pause_ns - pause_ns / 8 + stress_below(&random, pause_ns / 4 + 1);
+        assert_int_equal(
+            numaperf_rt_spawn_after(box.rt, NULL, delay_ns, race_task, &jobs[i], &timer), 0);
+        while (test_now_ns() < until_ns)
+            ;
+        jobs[i].by_handle = numaperf_timer_cancel(timer) == 1;
+        cancelled += jobs[i].by_handle;
+        if (jobs[i].by_handle != 0 && pause_ns < 1000000)
+            pause_ns += pause_ns / 16 + 1;
+        else if (jobs[i].by_handle == 0 && pause_ns > 100)
+            pause_ns -= pause_ns / 16;
+    }
+    assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
+    runtime_box_close(&box);
+    uint32_t wrong = 0;
+    for (uint32_t i = 0; i < count; i++)
+        wrong += atomic_load(&jobs[i].cancelled) != jobs[i].by_handle ||
+                 atomic_load(&jobs[i].ran) + jobs[i].by_handle != 1;
+    print_message("%u of %u cancelled\n", cancelled, count);
+    free(jobs);
+    assert_int_equal(wrong, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_task_runs_or_is_cancelled_once),
+        cmocka_unit_test(cancel_and_start_exclude_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
