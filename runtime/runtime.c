@@ -305,6 +305,7 @@ static int runtime_spawn_target(numaperf_rt_t *rt, const numaperf_spawn_options_
         return numaperf__fail(-EINVAL, 0, "spawn", "priority %u is not a NUMAPERF_PRIORITY_*",
                               options->priority);
     out->on_cancel = options->on_cancel;
+    out->tries_again = false;
     out->priority = options->priority;
     out->stealable = !has_worker && (options->flags & NUMAPERF_SPAWN_NEVER_STEAL) == 0;
     out->worker = has_worker ? &rt->workers[options->worker] : NULL;

@@ -24,6 +24,7 @@
 #include "base/error.h"
 #include "sched/delay.h"
 #include "sched/record_task.h"
+#include "sched/room.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -332,7 +333,7 @@ int numaperf__group_on_done(numaperf_group_t *group, const struct numaperf__subm
     rc = numaperf__record_submit(record);
     if (rc < 0)
         numaperf__record_release(record);
-    return rc;
+    return rc == -EAGAIN ? numaperf__room_refuse(to->node, 1) : rc;
 }
 
 int numaperf_group_cancel(numaperf_group_t *group)

@@ -46,6 +46,7 @@ int numaperf__record_submit(struct numaperf__record *record)
         .node = record->home,
         .worker = record->worker >= 0 ? &rt->workers[record->worker] : NULL,
         .stealable = (record->flags & NUMAPERF__RECORD_STEALABLE) != 0,
+        .tries_again = true,
         .priority = record->priority,
         .on_cancel = numaperf__record_cancel,
     };

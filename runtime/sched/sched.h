@@ -232,6 +232,7 @@ struct numaperf__submission {
     struct numaperf__node *node;
     struct numaperf_worker *worker; /* NULL: any of the node */
     bool stealable;
+    bool tries_again;  /* by itself, when there is no room: nobody needs to be told of it */
     uint32_t priority; /* NUMAPERF_PRIORITY_* */
     numaperf_cancel_fn on_cancel;
 };

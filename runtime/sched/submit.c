@@ -167,7 +167,7 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
                                     : to->stealable    ? &to->node->unbound[to->priority]
                                                        : &to->node->fixed[to->priority];
     if (!submit_has_room(rt, to->node, inbox, count))
-        return numaperf__room_refuse(to->node, count);
+        return to->tries_again ? -EAGAIN : numaperf__room_refuse(to->node, count);
     struct numaperf__ticket ticket;
     if (numaperf__inbox_reserve(inbox, count, &ticket) < 0)
         return numaperf__fail(-ENOMEM, ENOMEM, "spawn", "no memory for %zu tasks", count);

@@ -5,6 +5,7 @@
  */
 #include <numaperf/error.h>
 #include <numaperf/runtime.h>
+#include <numaperf/timer.h>
 
 #include "support/clock.h"
 #include "support/runtimes.h"
@@ -301,6 +302,42 @@ static void nobody_is_told_after_a_stop_has_begun(void **state)
     }
 }
 
+/* On worker 1, which then watches the time for it. */
+static void spawn_later_task(numaperf_worker_t *worker, void *arg)
+{
+    (void)arg;
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_NODE;
+    uint64_t delay_ns = test_is_slow() ? 1000000000 : 50000000;
+    if (numaperf_rt_spawn_after(numaperf_worker_rt(worker), &options, delay_ns, runtime_count_task,
+                                &field.ran, NULL) != 0)
+        (void)atomic_fetch_add(&field.faults, 1);
+    (void)atomic_fetch_add(&field.cancelled, 1); /* says that it is done */
+}
+
+/* What finds no room when it is due tries again by itself: no call of the user was refused. */
+static void nobody_is_told_of_room_for_what_was_accepted(void **state)
+{
+    (void)state;
+    field_open("numa:1 pu:2", LIMIT, 0);
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_WORKER;
+    options.worker = 1;
+    assert_int_equal(numaperf_rt_spawn_with(field.box.rt, &options, spawn_later_task, NULL), 0);
+    assert_true(runtime_reaches(&field.cancelled, 1));
+    hold_worker(0);
+    options.worker = 0;
+    for (int i = 0; i < LIMIT; i++)
+        assert_int_equal(
+            numaperf_rt_spawn_with(field.box.rt, &options, runtime_count_task, &field.ran), 0);
+    test_sleep_ms(test_is_slow() ? 1500 : 100);
+    assert_int_equal(atomic_load(&field.ran), 0); /* it is due, and waits */
+    atomic_store(&field.gate.open, true);
+    assert_true(runtime_reaches(&field.ran, LIMIT + 1));
+    assert_notices_stay(0);
+    field_close();
+}
+
 static uint64_t cpu_now_ns(void)
 {
     struct timespec now;
@@ -447,6 +484,7 @@ int main(void)
         cmocka_unit_test(each_node_that_is_refused_is_told),
         cmocka_unit_test(refusal_inside_the_callback_brings_the_next_one),
         cmocka_unit_test(nobody_is_told_after_a_stop_has_begun),
+        cmocka_unit_test(nobody_is_told_of_room_for_what_was_accepted),
         cmocka_unit_test(idle_sibling_of_a_full_worker_sleeps),
         cmocka_unit_test(no_notice_is_lost_when_workers_sleep_at_once),
         cmocka_unit_test(no_notice_is_lost_when_refusals_come_late),
