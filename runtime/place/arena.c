@@ -169,7 +169,7 @@ static void arena_init_magazines(numaperf_arena_t *arena)
     arena->reserved_bytes = ARENA_OFFSET + (size_t)((char *)room - (char *)arena);
     NUMAPERF_ASSERT(arena->reserved_bytes < NUMAPERF__SPAN_BYTES / 2);
     for (uint32_t i = 0; i < NUMAPERF__MAGAZINE_BYTES_MAX / 16; i++)
-        arena->by_size[i] = &arena->magazines[numaperf__size_class((i + 1) * 16)];
+        arena->by_size[i] = &arena->magazines[numaperf__size_class(((size_t)i + 1) * 16)];
 }
 
 /* Half a chunk, of those that have more than one unit and so can have runs. */

@@ -108,7 +108,7 @@ uint32_t numaperf__span_take(struct numaperf__span *span, void **out_blocks, uin
     uint32_t count = 0;
     uint32_t word = span->word;
     while (word < span->word_count && count < count_max) {
-        char *base = (char *)span + span->first + word * 64 * span->block_bytes;
+        char *base = (char *)span + span->first + (size_t)word * 64 * span->block_bytes;
         uint64_t bits = span->free_bits[word];
         while (bits != 0 && count < count_max) {
             out_blocks[count++] = base + (uint32_t)__builtin_ctzll(bits) * span->block_bytes;

@@ -212,17 +212,17 @@ static int arena_sample(const struct bench_run *run, double *out_values)
     return rc < 0 ? rc : closed;
 }
 
-#define ARENA_CASE(suffix, text, bytes, how, must_be, aim_is)                              \
-    {                                                                                      \
-        .name = "arena." suffix, .about = text,                                            \
-        .peers = {&bench_mimalloc, &bench_jemalloc, &bench_malloc, &bench_numaperf_arena}, \
-        .metrics = {{.name = "pairs/s", .unit = "1/s"}},                                   \
-        .goals = {{.peer = &bench_numaperf_arena,                                          \
-                   .against = &bench_mimalloc,                                             \
-                   .must = must_be,                                                        \
-                   .aim = aim_is}},                                                        \
-        .node_count = 1, .workers_per_node = 2, .parameter = (bytes) << 8 | (unsigned)how, \
-        .sample = arena_sample                                                             \
+#define ARENA_CASE(suffix, text, bytes, how, must_be, aim_is)                                \
+    {                                                                                        \
+        .name = "arena." suffix, .about = (text),                                            \
+        .peers = {&bench_mimalloc, &bench_jemalloc, &bench_malloc, &bench_numaperf_arena},   \
+        .metrics = {{.name = "pairs/s", .unit = "1/s"}},                                     \
+        .goals = {{.peer = &bench_numaperf_arena,                                            \
+                   .against = &bench_mimalloc,                                               \
+                   .must = (must_be),                                                        \
+                   .aim = (aim_is)}},                                                        \
+        .node_count = 1, .workers_per_node = 2, .parameter = (bytes) << 8 | (unsigned)(how), \
+        .sample = arena_sample                                                               \
     }
 
 static const struct bench_case arena_cases[] = {

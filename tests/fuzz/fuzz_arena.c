@@ -42,8 +42,8 @@ static void block_check_apart(const struct block *blocks, const struct block *fr
 static void block_alloc(numaperf_arena_t *arena, struct block *blocks, struct block *block,
                         const uint8_t *op)
 {
-    /* Small sizes mostly, some up to a megabyte; any alignment up to 8 KiB. */
-    size_t size = ((size_t)op[1] | (size_t)op[2] << 8) << (op[3] >> 4 == 15 ? 4 : 0);
+    /* Small sizes mostly, some up to two megabytes; any alignment up to 8 KiB. */
+    size_t size = ((size_t)op[1] | (size_t)op[2] << 8) << (op[3] >> 4 == 15 ? 5 : 0);
     size_t align = (size_t)1 << ((op[3] & 15) % 14);
     uint8_t *at = numaperf_arena_alloc(arena, size, align);
     if (at == NULL)

@@ -93,6 +93,7 @@ static const char *malloc_missing(int (*open)(struct bench_heap *out), char *why
         return "not with this sanitizer";
     if (open(&heap) == 0)
         return NULL;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the harness has one thread. */
     const char *text = dlerror();
     (void)snprintf(why, size, "%s", text != NULL ? text : "it cannot be loaded");
     return why;
