@@ -95,11 +95,13 @@ void numaperf__record_run(numaperf_worker_t *worker, void *arg)
     struct numaperf__record *record = arg;
     if (!numaperf__record_claim(record, NUMAPERF__RECORD_STARTED)) {
         numaperf__record_release(record); /* was cancelled while it waited */
+        worker->task_cancelled = true;
         return;
     }
     numaperf_group_t *group = record->group;
     if (group != NULL && numaperf__group_is_cancelled(group)) {
         numaperf__record_cancel_claimed(record);
+        worker->task_cancelled = true;
         return;
     }
     numaperf_task_fn fn = record->fn;

@@ -92,6 +92,7 @@ struct numaperf_worker {
     struct numaperf__tally *tally;
     /* The task it is in; NULL in a callback of its loop. */
     _Atomic(numaperf_task_fn) running;
+    bool task_cancelled;       /* the task that just ran was, by its wrapper: counts as cancelled */
     _Atomic uint64_t finished; /* tasks run or cancelled here */
     atomic_bool at_latch;      /* waits for the other workers, not in a callback */
     _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */

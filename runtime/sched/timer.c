@@ -130,7 +130,9 @@ static void timer_expire(struct numaperf_worker *worker, numaperf_timer_t *timer
     }
     NUMAPERF_ASSERT(timer->kind == NUMAPERF__TIMER_OWNED); /* its memory is still a timer's */
     numaperf__loop_refresh_time(worker->loop);
+    atomic_store_explicit(&worker->running, timer->fn, memory_order_relaxed); /* for stalls */
     timer->fn(worker, timer->arg); /* the last use of the timer: it may be gone after this */
+    atomic_store_explicit(&worker->running, NULL, memory_order_relaxed);
 }
 
 void numaperf__timers_run(struct numaperf_worker *worker)

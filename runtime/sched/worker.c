@@ -79,7 +79,8 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
             worker_call_timed(worker, task);
         else
             task->fn(worker, task->arg);
-        numaperf__counter_add_owner(&home->ran, 1);
+        numaperf__counter_add_owner(worker->task_cancelled ? &home->cancelled : &home->ran, 1);
+        worker->task_cancelled = false;
     }
     worker_finish(worker);
 }

@@ -104,6 +104,14 @@ static int spawn_members(int count)
     return rc;
 }
 
+/* On worker 0, and wait for it. */
+static void run_nothing(void)
+{
+    hold();
+    let_go();
+    assert_true(runtime_reaches(&scene.gate.left, atomic_load(&scene.gate.entered)));
+}
+
 /* ---- wait ---- */
 
 static void wait_returns_when_all_members_have_run(void **state)
@@ -344,6 +352,10 @@ static void cancel_spares_what_runs_and_cancels_the_rest_once(void **state)
     assert_int_equal(atomic_load(&scene.cancelled), 101);
     assert_int_equal(atomic_load(&scene.ran), 0);
     assert_int_equal(atomic_load(&scene.gate.left), 1);
+    run_nothing(); /* what was counted after the last member left is to be seen */
+    numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
+    assert_int_equal(numaperf_rt_worker_stats(scene.box.rt, 0, &stats), 0);
+    assert_int_equal(stats.cancelled, 101);
 
     assert_int_equal(spawn_members(10), 0); /* and as new after that */
     assert_int_equal(numaperf_group_wait(scene.group, UINT64_MAX), 0);
