@@ -238,6 +238,8 @@ static numaperf_arena_t *make_arena(int node)
     return arena;
 }
 
+#define BLOCK_BYTES ((size_t)2 << 20)
+
 static void every_mapping_of_an_arena_is_looked_at_and_put_back(void **state)
 {
     (void)state;
@@ -245,11 +247,11 @@ static void every_mapping_of_an_arena_is_looked_at_and_put_back(void **state)
     int other = -1;
     two_nodes(&node, &other);
     numaperf_arena_t *arena = make_arena(node);
-    char *blocks[3];
+    char *blocks[3]; /* too large for a chunk */
     for (size_t i = 0; i < 3; i++) {
-        blocks[i] = numaperf_arena_alloc(arena, (size_t)256 << 10, PAGE);
+        blocks[i] = numaperf_arena_alloc(arena, BLOCK_BYTES, PAGE);
         assert_non_null(blocks[i]);
-        memset(blocks[i], 1, (size_t)256 << 10);
+        memset(blocks[i], 1, BLOCK_BYTES);
     }
     struct numaperf__audit_counts counts;
     assert_int_equal(numaperf__arena_look(arena, NULL, &counts), 0);
