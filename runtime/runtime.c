@@ -331,6 +331,10 @@ static int runtime_spawn_check(const numaperf_rt_t *rt, numaperf_task_fn fn)
 
 int numaperf_rt_spawn(numaperf_rt_t *rt, int node, numaperf_task_fn fn, void *arg)
 {
+    struct numaperf_worker *self = numaperf__worker_self;
+    if (self != NULL && self->rt == rt && fn != NULL &&
+        (node == NUMAPERF_NODE_LOCAL || node == self->node->id))
+        return numaperf__submit_inside(self, fn, arg);
     int rc = runtime_spawn_check(rt, fn);
     if (rc < 0)
         return rc;

@@ -43,29 +43,6 @@ static struct numaperf__deque_ring *deque_ring_owner(const struct numaperf__dequ
     return atomic_load_explicit(&deque->ring, memory_order_relaxed); /* our own */
 }
 
-static void deque_write(const struct numaperf__deque_ring *ring, uint64_t at,
-                        const struct numaperf__task *task)
-{
-    struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
-    atomic_store_explicit(&slot->fn, task->fn, memory_order_relaxed);
-    atomic_store_explicit(&slot->arg, task->arg, memory_order_relaxed);
-    atomic_store_explicit(&slot->on_cancel, task->on_cancel, memory_order_relaxed);
-    atomic_store_explicit(&slot->origin, (uint64_t)task->home << 32 | task->stamp,
-                          memory_order_relaxed);
-}
-
-static void deque_read(const struct numaperf__deque_ring *ring, uint64_t at,
-                       struct numaperf__task *out)
-{
-    const struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
-    out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
-    out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
-    out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
-    uint64_t origin = atomic_load_explicit(&slot->origin, memory_order_relaxed);
-    out->home = (uint32_t)(origin >> 32);
-    out->stamp = (uint32_t)origin;
-}
-
 /* ---- grow ---- */
 
 bool numaperf__deque_is_grown_owner(const struct numaperf__deque *deque)
@@ -91,8 +68,8 @@ bool numaperf__deque_grow_owner(struct numaperf__deque *deque, numaperf_arena_t 
     /* What is taken meanwhile is copied in vain. */
     for (uint64_t at = deque->seen_head; at != tail; at++) {
         struct numaperf__task task;
-        deque_read(old, at, &task);
-        deque_write(next, at, &task);
+        numaperf__deque_read(old, at, &task);
+        numaperf__deque_write(next, at, &task);
     }
     /* Pairs with the acquire in numaperf__deque_steal_thief(). */
     atomic_store_explicit(&deque->ring, next, memory_order_release);
@@ -132,7 +109,7 @@ void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numa
     NUMAPERF_ASSERT_HOT(tail + count - deque->seen_head <= ring->mask + 1);
 
     for (size_t i = 0; i < count; i++)
-        deque_write(ring, tail + i, &tasks[i]);
+        numaperf__deque_write(ring, tail + i, &tasks[i]);
     /* seq_cst: pairs with the load in numaperf__deque_has_work(), and its release with the acquire
      * of who takes; see the file comment. */
     (void)atomic_exchange_explicit(&deque->tail, tail + count, memory_order_seq_cst);
@@ -140,29 +117,13 @@ void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numa
 
 /* ---- take ---- */
 
-bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__task *out)
-{
-    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed); /* our own */
-    uint64_t head = atomic_load_explicit(&deque->head, memory_order_relaxed);
-    const struct numaperf__deque_ring *ring = deque_ring_owner(deque);
-    do {
-        if (head == tail)
-            return false;
-        deque_read(ring, head, out);
-        /* Release: nobody else writes places, so this is for the order alone; acquire is not needed
-         * for what the owner wrote itself. */
-    } while (!atomic_compare_exchange_weak_explicit(&deque->head, &head, head + 1,
-                                                    memory_order_release, memory_order_relaxed));
-    return true;
-}
-
 /* Read the places from `head` on, up to the first task that has another home; how many. */
 static size_t deque_read_home(const struct numaperf__deque_ring *ring, uint64_t head, uint32_t home,
                               struct numaperf__task *out, size_t max)
 {
     size_t count = 0;
     for (; count < max; count++) {
-        deque_read(ring, head + count, &out[count]);
+        numaperf__deque_read(ring, head + count, &out[count]);
         if (home != DEQUE_ANY_HOME && out[count].home != home)
             break;
     }

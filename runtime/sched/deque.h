@@ -46,13 +46,66 @@ bool numaperf__deque_grow_owner(struct numaperf__deque *deque, numaperf_arena_t 
 /* Whether it has. */
 bool numaperf__deque_is_grown_owner(const struct numaperf__deque *deque);
 
+static inline void numaperf__deque_write(const struct numaperf__deque_ring *ring, uint64_t at,
+                                         const struct numaperf__task *task)
+{
+    struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
+    atomic_store_explicit(&slot->fn, task->fn, memory_order_relaxed);
+    atomic_store_explicit(&slot->arg, task->arg, memory_order_relaxed);
+    atomic_store_explicit(&slot->on_cancel, task->on_cancel, memory_order_relaxed);
+    atomic_store_explicit(&slot->origin, (uint64_t)task->home << 32 | task->stamp,
+                          memory_order_relaxed);
+}
+
+static inline void numaperf__deque_read(const struct numaperf__deque_ring *ring, uint64_t at,
+                                        struct numaperf__task *out)
+{
+    const struct numaperf__deque_slot *slot = &ring->slots[at & ring->mask];
+    out->fn = atomic_load_explicit(&slot->fn, memory_order_relaxed);
+    out->arg = atomic_load_explicit(&slot->arg, memory_order_relaxed);
+    out->on_cancel = atomic_load_explicit(&slot->on_cancel, memory_order_relaxed);
+    uint64_t origin = atomic_load_explicit(&slot->origin, memory_order_relaxed);
+    out->home = (uint32_t)(origin >> 32);
+    out->stamp = (uint32_t)origin;
+}
+
 /* How many tasks the next push may bring, at least. */
 uint64_t numaperf__deque_room_owner(struct numaperf__deque *deque);
 /* Push tasks for which there is room, in order; after it there may be less than is left. */
 void numaperf__deque_push_owner(struct numaperf__deque *deque, const struct numaperf__task *tasks,
                                 size_t count);
-/* The oldest task; false when there is none. */
-bool numaperf__deque_pop_owner(struct numaperf__deque *deque, struct numaperf__task *out);
+/* One task, where that takes no more than a store; false, and nothing was done, elsewhere. */
+static inline bool numaperf__deque_push_fast_owner(struct numaperf__deque *deque,
+                                                   const struct numaperf__task *task)
+{
+    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed);
+    const struct numaperf__deque_ring *ring =
+        atomic_load_explicit(&deque->ring, memory_order_relaxed);
+    if (ring != &deque->rings[0] || tail - deque->seen_head > ring->mask)
+        return false;
+    numaperf__deque_write(ring, tail, task);
+    /* As in numaperf__deque_push_owner(). */
+    (void)atomic_exchange_explicit(&deque->tail, tail + 1, memory_order_seq_cst);
+    return true;
+}
+/* The oldest task; false when there is none. Inline, as the push: once for every task. */
+static inline bool numaperf__deque_pop_owner(struct numaperf__deque *deque,
+                                             struct numaperf__task *out)
+{
+    uint64_t tail = atomic_load_explicit(&deque->tail, memory_order_relaxed); /* our own */
+    uint64_t head = atomic_load_explicit(&deque->head, memory_order_relaxed);
+    const struct numaperf__deque_ring *ring =
+        atomic_load_explicit(&deque->ring, memory_order_relaxed); /* our own */
+    do {
+        if (head == tail)
+            return false;
+        numaperf__deque_read(ring, head, out);
+        /* Release: nobody else writes places, so this is for the order alone; acquire is not needed
+         * for what the owner wrote itself. */
+    } while (!atomic_compare_exchange_weak_explicit(&deque->head, &head, head + 1,
+                                                    memory_order_release, memory_order_relaxed));
+    return true;
+}
 /* The older half of the tasks, rounded up, at most `max`; how many. Any thread. */
 size_t numaperf__deque_steal_thief(struct numaperf__deque *deque, struct numaperf__task *out,
                                    size_t max);

@@ -23,9 +23,9 @@
  * RUNNING, or on its way to sleep but not counted: that one looks at the inboxes after it has
  * stored SLEEPING. A running worker looks before it searches, and searches before it sleeps.
  *
- * The counters are changed just after the state, by two different threads when a waker is
- * involved: `searching` may be too low for a moment (an extra wake), `sleeping` too high (a vain
- * look), never the other way round.
+ * The counters (a node's two, and the runtime's of sleepers) are changed just after the state, by
+ * two different threads when a waker is involved: `searching` may be too low for a moment (an extra
+ * wake), `sleeping` too high (a vain look), never the other way round.
  *
  * Idle spin: the worker keeps a moving average of how long it waits for work; when that is below
  * spin_ns_max it looks around that long before it sleeps, else not at all.
@@ -61,6 +61,12 @@ static void idle_count(_Atomic int32_t *counter, int32_t n)
     (void)atomic_fetch_add_explicit(counter, n, memory_order_seq_cst);
 }
 
+static void idle_count_sleeping(struct numaperf_worker *worker, int32_t n)
+{
+    idle_count(&worker->node->sleeping, n);
+    idle_count(&worker->rt->sleeping, n);
+}
+
 /* SLEEPING -> SEARCHING; false when somebody else made that move. */
 static bool idle_rouse(struct numaperf_worker *worker)
 {
@@ -70,7 +76,7 @@ static bool idle_rouse(struct numaperf_worker *worker)
                                                  memory_order_seq_cst))
         return false;
     idle_count(&worker->node->searching, 1);
-    idle_count(&worker->node->sleeping, -1);
+    idle_count_sleeping(worker, -1);
     return true;
 }
 
@@ -131,11 +137,8 @@ static void idle_wake_thief(struct numaperf__node *node)
     }
 }
 
-void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
+void numaperf__wake_for_node_now(struct numaperf__node *node, bool stealable)
 {
-    if (idle_has_searching(node) ||
-        (stealable && atomic_load_explicit(&node->napping, memory_order_seq_cst) > 0))
-        return;
     if (!idle_wake_one_of(node, node->rt->workers) && stealable)
         idle_wake_thief(node);
 }
@@ -179,8 +182,12 @@ static enum idle_found idle_spin(struct numaperf_worker *worker, uint64_t start_
 {
     uint32_t pauses = 1;
     for (;;) {
-        for (uint32_t i = 0; i < pauses; i++)
-            numaperf__cpu_relax();
+        if (pauses < IDLE_PEEK_PAUSES_MAX) {
+            for (uint32_t i = 0; i < pauses; i++)
+                numaperf__cpu_relax();
+        } else {
+            (void)sched_yield(); /* cannot fail on Linux */
+        }
         if (numaperf__take_any(worker, out))
             return IDLE_TASK;
         /* A spin may be asked to last for ever, a stop and a notice not. */
@@ -266,7 +273,7 @@ static void idle_wait(struct numaperf_worker *worker, uint64_t timeout_ns, uint6
 static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
 {
     idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
-    idle_count(&worker->node->sleeping, 1);
+    idle_count_sleeping(worker, 1);
     idle_count(&worker->node->searching, -1);
     /* What this search moved may have looked unfinished to who finished the last task. */
     numaperf__rt_close_if_drained(worker->rt);

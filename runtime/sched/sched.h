@@ -101,7 +101,7 @@ struct numaperf_worker {
     uint32_t nap_shift;                  /* naps get longer while those it watches make progress */
     uint32_t spin_penalty;               /* grows with every spin in vain */
     uint32_t spin_skip;                  /* idle times to go without a spin */
-    uint32_t gather_pauses;              /* before it looks into the node's inbox again */
+    uint32_t gather_pauses;              /* before it looks for the next tasks */
     uint64_t idle_gap_ns;                /* how long it usually waits for work, moving average */
     _Atomic uint64_t spawned;            /* tasks it pushed to its own deques */
     /* Its own tasks that found a deque full are in the node's inbox, before this place: until they
@@ -152,6 +152,8 @@ struct numaperf_rt {
     _Atomic uint64_t violation_count;
     _Atomic uint64_t group_cancels; /* cancels of groups with members that wait for their time */
     _Atomic uint32_t looker_count; /* attestations in the middle of a look: a join waits for them */
+    /* Workers asleep: what most submitters look at, to find that there is nobody to be woken. */
+    alignas(NUMAPERF_CACHE_LINE) _Atomic int32_t sleeping;
     /* Where a search for NODE_ANY begins: written by every such spawn, apart from what all read. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic uint32_t next_node;
 
@@ -182,7 +184,16 @@ struct numaperf_rt {
 /* ---- idle.c: who sleeps, who is woken ---- */
 
 /* A task was pushed for the node: wake a worker that may run it unless one is searching. */
-void numaperf__wake_for_node(struct numaperf__node *node, bool stealable);
+void numaperf__wake_for_node_now(struct numaperf__node *node, bool stealable);
+static inline void numaperf__wake_for_node(struct numaperf__node *node, bool stealable)
+{
+    /* seq_cst, all: after the announcement; see idle.c. */
+    if (atomic_load_explicit(&node->searching, memory_order_seq_cst) > 0 ||
+        (stealable && atomic_load_explicit(&node->napping, memory_order_seq_cst) > 0))
+        return;
+    if (atomic_load_explicit(&node->rt->sleeping, memory_order_seq_cst) > 0)
+        numaperf__wake_for_node_now(node, stealable);
+}
 /* A task was pushed for this worker alone. */
 void numaperf__wake_worker(struct numaperf_worker *worker);
 /* Whatever they do: the runtime's state has changed. */
@@ -240,6 +251,8 @@ struct numaperf__submission {
 /* All `count` tasks fn(args[i]) or none. */
 int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, numaperf_task_fn fn,
                      void *const *args, size_t count);
+/* One unbound task of the first priority to the own node of the calling worker. */
+int numaperf__submit_inside(struct numaperf_worker *worker, numaperf_task_fn fn, void *arg);
 /* One fixed task on every node, or none; the number of nodes. */
 int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg);
 /* How many tasks of a node wait, all told; a recent picture. */
@@ -316,8 +329,15 @@ static inline uint64_t numaperf__worker_progress(const struct numaperf_worker *w
            atomic_load_explicit(&worker->counters.parks, memory_order_relaxed) +
            atomic_load_explicit(&worker->counters.spins, memory_order_relaxed);
 }
+/* The worker that the calling thread is, or NULL. Initial-exec: read at every spawn, where a call
+ * to find the variable would show. Written by the worker's thread at its beginning and end. */
+extern _Thread_local struct numaperf_worker *numaperf__worker_self
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
 /* Whether the calling thread is a worker of this runtime. */
-bool numaperf__worker_is_of(const numaperf_rt_t *rt);
+static inline bool numaperf__worker_is_of(const numaperf_rt_t *rt)
+{
+    return numaperf__worker_self != NULL && numaperf__worker_self->rt == rt;
+}
 
 /* ---- auditor.c: whether it still is ---- */
 

@@ -83,7 +83,7 @@ static struct numaperf_worker *submit_keeper(const numaperf_rt_t *rt,
 {
     if (to->worker != NULL || !to->stealable || !numaperf__worker_is_of(rt))
         return NULL;
-    struct numaperf_worker *worker = numaperf_worker_current();
+    struct numaperf_worker *worker = numaperf__worker_self;
     return worker->node == to->node ? worker : NULL;
 }
 
@@ -185,6 +185,27 @@ int numaperf__submit(numaperf_rt_t *rt, const struct numaperf__submission *to, n
     return 0;
 }
 
+int numaperf__submit_inside(struct numaperf_worker *worker, numaperf_task_fn fn, void *arg)
+{
+    struct numaperf__node *node = worker->node;
+    const uint32_t priority = NUMAPERF_PRIORITY_LATENCY;
+    if (!node->limit_is_tight && worker->overflow_at[priority] == 0 &&
+        numaperf__rt_state(worker->rt) <= NUMAPERF__RT_DRAINING) {
+        uint64_t spawned = atomic_load_explicit(&worker->spawned, memory_order_relaxed);
+        const struct numaperf__task task = {
+            .fn = fn, .arg = arg, .home = node->index, .stamp = numaperf__stamp_for(spawned)};
+        /* Before the push, as in submit_push(); too high for a moment when there is no room. */
+        atomic_store_explicit(&worker->spawned, spawned + 1, memory_order_relaxed);
+        if (numaperf__deque_push_fast_owner(&worker->local[priority], &task)) {
+            numaperf__wake_for_node(node, true);
+            return 0;
+        }
+        atomic_store_explicit(&worker->spawned, spawned, memory_order_relaxed);
+    }
+    const struct numaperf__submission to = {.node = node, .stealable = true};
+    return numaperf__submit(worker->rt, &to, fn, &arg, 1);
+}
+
 int numaperf__submit_each_node(numaperf_rt_t *rt, numaperf_task_fn fn, void *arg)
 {
     if (!submit_accepts(rt))
@@ -244,7 +265,7 @@ static struct numaperf__node *submit_any_node(numaperf_rt_t *rt)
 static struct numaperf__node *submit_local_node(numaperf_rt_t *rt)
 {
     if (numaperf__worker_is_of(rt))
-        return numaperf_worker_current()->node;
+        return numaperf__worker_self->node;
     int cpu = -1;
     int node = -1;
     if (numaperf__current_cpu(&cpu, NULL) == 0)

@@ -76,19 +76,13 @@ static size_t take_room(struct numaperf_worker *worker, uint32_t priority)
 /*
  * A worker that keeps up with a submitter finds one task at a time, and both wait for the cache
  * lines that each takes from the other. So one that found few waits before it looks again, longer
- * each time, until a batch is worth it; who found nothing does not wait.
+ * each time, until a batch is worth it; see worker_linger().
  */
-static void take_gather(struct numaperf_worker *worker)
-{
-    for (uint32_t i = 0; i < worker->gather_pauses; i++)
-        numaperf__cpu_relax();
-}
-
 static void take_learn(struct numaperf_worker *worker, size_t count)
 {
     if (count == 0)
-        worker->gather_pauses = 0;
-    else if (count < TAKE_FEW)
+        return;
+    if (count < TAKE_FEW)
         worker->gather_pauses = worker->gather_pauses * 2 + 1;
     else if (count >= TAKE_MANY)
         worker->gather_pauses /= 2;
@@ -99,7 +93,6 @@ static void take_learn(struct numaperf_worker *worker, size_t count)
 static size_t take_inbox(struct numaperf_worker *worker, uint32_t priority,
                          struct numaperf__task *tasks)
 {
-    take_gather(worker);
     size_t count =
         numaperf__inbox_take(&worker->node->unbound[priority], tasks, take_room(worker, priority));
     take_learn(worker, count);

@@ -32,16 +32,12 @@
 #define WORKER_LINGER_PAUSES 64u /* with nothing to do, before anybody is told */
 
 /* Initial-exec: read at every spawn, where a call to find the variable would show. */
-static _Thread_local numaperf_worker_t *current_worker __attribute__((tls_model("initial-exec")));
+_Thread_local struct numaperf_worker *numaperf__worker_self
+    __attribute__((tls_model("initial-exec")));
 
 numaperf_worker_t *numaperf_worker_current(void)
 {
-    return current_worker;
-}
-
-bool numaperf__worker_is_of(const numaperf_rt_t *rt)
-{
-    return current_worker != NULL && current_worker->rt == rt;
+    return numaperf__worker_self;
 }
 
 /* ---- run ---- */
@@ -97,13 +93,23 @@ static void worker_publish_ring(struct numaperf_worker *worker)
     numaperf__counter_set_owner(&worker->counters.ring_overflows, now.overflows);
 }
 
+/* The next task of a source; what is in the worker's own deque without a call. */
+static bool worker_next(struct numaperf_worker *worker, uint32_t priority,
+                        enum numaperf__source source, struct numaperf__task *out)
+{
+    if (source == NUMAPERF__SOURCE_UNBOUND &&
+        numaperf__deque_pop_owner(&worker->local[priority], out))
+        return true;
+    return numaperf__take_own(worker, priority, source, out);
+}
+
 /* Up to a quantum of tasks from one source; how many. */
 static uint32_t worker_run_source(struct numaperf_worker *worker, uint32_t priority,
                                   enum numaperf__source source)
 {
     uint32_t ran = 0;
     struct numaperf__task task;
-    while (ran < WORKER_TASK_QUANTUM && numaperf__take_own(worker, priority, source, &task)) {
+    while (ran < WORKER_TASK_QUANTUM && worker_next(worker, priority, source, &task)) {
         /* A task for this worker may know handles of its loop; any other has to ask for the loop,
          * which refreshes the time as well. */
         if (ran == 0 || source != NUMAPERF__SOURCE_UNBOUND)
@@ -145,17 +151,25 @@ static bool worker_round(struct numaperf_worker *worker)
     return ran > 0;
 }
 
-/* A pause between two tasks is short, mostly: look around for it before anybody is told. */
+static void worker_pause(uint32_t pauses)
+{
+    for (uint32_t i = 0; i < pauses; i++)
+        numaperf__cpu_relax();
+}
+
+/* A pause between two tasks is short, mostly: look around for it before anybody is told. First for
+ * as long as it takes until there are enough of them, if they come that fast. */
 static bool worker_linger(struct numaperf_worker *worker)
 {
     if (worker->spin_penalty > 0 || worker->rt->config.spin_ns_max == 0)
         return false; /* what it waits for may need this PU */
+    worker_pause(worker->gather_pauses);
     for (uint32_t pauses = 1; pauses <= WORKER_LINGER_PAUSES; pauses *= 2) {
-        for (uint32_t i = 0; i < pauses; i++)
-            numaperf__cpu_relax();
+        worker_pause(pauses);
         if (numaperf__take_has_own(worker) || numaperf__loop_ready(worker->loop))
             return true;
     }
+    worker->gather_pauses = 0;
     return false;
 }
 
@@ -268,14 +282,14 @@ static void *worker_main(void *arg)
 {
     struct numaperf_worker *worker = arg;
     numaperf_rt_t *rt = worker->rt;
-    current_worker = worker;
+    numaperf__worker_self = worker;
     worker->thread_id = (int32_t)syscall(SYS_gettid);
     if (worker_start(worker)) {
         worker_loop(worker);
         numaperf__worker_cancel_local(worker);
     }
     worker_stop(worker);
-    current_worker = NULL;
+    numaperf__worker_self = NULL;
     /* Release pairs with the acquire of who waits for the end. */
     (void)atomic_fetch_add_explicit(&rt->exited_count, 1, memory_order_release);
     return NULL;
@@ -370,7 +384,7 @@ int numaperf_worker_thread_id(const numaperf_worker_t *worker)
 
 struct uv_loop_s *numaperf_worker_loop(numaperf_worker_t *worker)
 {
-    if (worker->loop != NULL && current_worker == worker)
+    if (worker->loop != NULL && numaperf__worker_self == worker)
         numaperf__loop_refresh_time(worker->loop); /* timers count from it */
     return numaperf_loop_uv(worker->loop);
 }
