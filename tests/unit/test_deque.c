@@ -129,6 +129,39 @@ static void thief_takes_the_older_half_rounded_up(void **state)
     assert_empty();
 }
 
+/* Homes 7 7 9 7 ...: who wants one home gets what lies before the first task of another. */
+static void thief_of_one_home_takes_what_comes_first_of_it(void **state)
+{
+    (void)state;
+    static const uint32_t homes[PLACES] = {7, 7, 9, 7, 7, 7, 7, 7};
+    struct numaperf__task stolen[PLACES];
+    for (uintptr_t i = 0; i < PLACES; i++) {
+        struct numaperf__task task = task_of(i);
+        task.home = homes[i];
+        assert_true(numaperf__deque_room_owner(&deque) >= 1);
+        numaperf__deque_push_owner(&deque, &task, 1);
+    }
+    uint64_t head = 0;
+    uint64_t tail = 0;
+    numaperf__deque_span(&deque, &head, &tail);
+    assert_int_equal(numaperf__deque_home_at(&deque, head), 7);
+    assert_int_equal(numaperf__deque_home_at(&deque, head + 2), 9);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 9, stolen, PLACES), 0);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 7, stolen, PLACES), 2);
+    assert_int_equal((uintptr_t)stolen[1].arg, 1);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 7, stolen, PLACES), 0);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 9, stolen, PLACES), 1);
+    /* Half of the five that are left, as without a wish. */
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 7, stolen, PLACES), 3);
+    assert_int_equal((uintptr_t)stolen[2].arg, 5);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 7, stolen, 0), 0);
+    assert_int_equal(numaperf__deque_steal_home_thief(&deque, 7, stolen, 1), 1);
+    struct numaperf__task last;
+    assert_true(numaperf__deque_pop_owner(&deque, &last));
+    assert_int_equal((uintptr_t)last.arg, PLACES - 1);
+    assert_empty();
+}
+
 static void room_is_what_is_not_taken(void **state)
 {
     (void)state;
@@ -213,6 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(owner_takes_the_oldest_first),
         TEST(thief_takes_the_older_half_rounded_up),
+        TEST(thief_of_one_home_takes_what_comes_first_of_it),
         TEST(room_is_what_is_not_taken),
         TEST(growth_keeps_what_waits_in_order),
         TEST(grown_one_goes_back_when_it_is_empty_and_grows_again),
