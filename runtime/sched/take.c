@@ -36,7 +36,7 @@
 #define TAKE_MANY 48u
 #define TAKE_PAUSES_MAX 64u /* a microsecond or two */
 /* Between workers of a node: what a batch costs that moves from one PU's cache to another's. */
-#define TAKE_SIBLING_WAIT_NS 5000u
+#define TAKE_SIBLING_WAIT_NS 1000u
 
 #define TAKE_ANY_HOME UINT32_MAX
 
