@@ -48,9 +48,10 @@ typedef struct numaperf_worker_stats {
     uint64_t waiting;          /* tasks that wait for this worker alone, now */
     uint64_t arena_mapped_bytes; /* of its arena, now */
     uint64_t arena_used_bytes;   /* of these, in blocks handed out */
-    numaperf_histogram_t wait;   /* ns between spawn and run, of a sample of the tasks it ran */
-    numaperf_histogram_t run;    /* ns that tasks ran: one in 128 on average, chosen at random, and
-                                    the first; a clock read, some 20 ns, is in each */
+    numaperf_histogram_t wait;   /* ns between spawn and run, in steps of 1024, of a sample of the
+                                    tasks run: one in 512, evenly spread over each queue, and its
+                                    first */
+    numaperf_histogram_t run; /* ns that the same tasks ran; a clock read, some 20 ns, is in it */
 } numaperf_worker_stats_t;
 
 #define NUMAPERF_WORKER_STATS_INIT                                                          \

@@ -148,13 +148,16 @@ void numaperf__inbox_publish(struct numaperf__inbox *inbox, const struct numaper
         return;
     }
     struct numaperf__spill *spill = ticket->spill;
+    /* Where it will be in the ring, about: what is spilled is sampled as often as the rest. */
+    uint64_t number = atomic_load_explicit(&inbox->tail, memory_order_relaxed) +
+                      atomic_load_explicit(&inbox->spilled, memory_order_relaxed);
     spill->next = NULL;
     spill->count = ticket->count;
     spill->moved = 0;
     for (size_t i = 0; i < ticket->count; i++) {
         spill->tasks[i] = *like;
         spill->tasks[i].arg = args[i];
-        spill->tasks[i].stamp = numaperf__stamp_for(i);
+        spill->tasks[i].stamp = numaperf__stamp_for(number + i);
     }
     inbox_append(inbox, spill);
 }

@@ -308,11 +308,6 @@ void numaperf__tally_outside(numaperf_rt_t *rt, const struct numaperf__task *tas
 /* These places of a queue were announced, and count as if they never were. */
 void numaperf__tally_retracted(numaperf_rt_t *rt, uint32_t home,
                                const struct numaperf__ticket *ticket);
-/* On the worker, for a task that was stamped: it has waited that long when it is about to run. */
-static inline void numaperf__worker_sample_wait(struct numaperf_worker *worker, uint64_t waited_ns)
-{
-    numaperf__histogram_record_owner(&worker->tally->wait, waited_ns);
-}
 
 /* ---- worker.c ---- */
 

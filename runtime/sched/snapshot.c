@@ -34,7 +34,7 @@ static const numaperf_rt_stats_t snapshot_empty = NUMAPERF_RT_STATS_INIT;
 
 int numaperf__tallies_create(numaperf_rt_t *rt)
 {
-    rt->outside = numaperf__tally_create(rt->node_count, 0);
+    rt->outside = numaperf__tally_create(rt->node_count);
     return rt->outside != NULL
                ? 0
                : numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the counters");

@@ -7,6 +7,7 @@
 
 #include <numaperf/runtime.h>
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Tasks that may be taken from a queue at once. */
@@ -30,13 +31,26 @@ static inline uint32_t numaperf__stamp_of(uint64_t now_ns)
     return stamp != 0 ? stamp : 1;
 }
 
-/* A clock read costs as much as all the rest of a submission: one task in many has to do. */
-#define NUMAPERF__STAMP_EVERY 64u
+/*
+ * A clock read costs as much as all the rest of a submission, so one task in 2^9 has to do: the
+ * first, then those whose number times the golden ratio comes out smallest. They are spread evenly,
+ * but at no distance that a program's own turns would have, so that it is not always the same kind
+ * of task.
+ */
+#define NUMAPERF__STAMP_EVERY_BITS 9
 
 /* Stamp of the `number`th task of a queue. */
 static inline uint32_t numaperf__stamp_for(uint64_t number)
 {
-    return number % NUMAPERF__STAMP_EVERY == 0 ? numaperf__stamp_of(numaperf__clock_now_ns()) : 0;
+    bool is_sampled =
+        number * UINT64_C(0x9e3779b97f4a7c15) >> (64 - NUMAPERF__STAMP_EVERY_BITS) == 0;
+    return is_sampled ? numaperf__stamp_of(numaperf__clock_now_ns()) : 0;
+}
+
+/* Whether the task is timed, while it waits and while it runs. */
+static inline bool numaperf__task_is_sampled(const struct numaperf__task *task)
+{
+    return task->stamp != 0;
 }
 
 /* Nanoseconds from a stamp until now. */

@@ -52,6 +52,8 @@ static void worker_finish(struct numaperf_worker *worker)
 static void worker_call_timed(struct numaperf_worker *worker, const struct numaperf__task *task)
 {
     uint64_t start_ns = numaperf__clock_now_ns();
+    numaperf__histogram_record_owner(&worker->tally->wait,
+                                     numaperf__stamp_age_ns(task->stamp, start_ns));
     task->fn(worker, task->arg);
     numaperf__histogram_record_owner(&worker->tally->run, numaperf__clock_now_ns() - start_ns);
 }
@@ -68,10 +70,7 @@ static void worker_run_task(struct numaperf_worker *worker, const struct numaper
     } else {
         /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
         atomic_store_explicit(&worker->running, numaperf__task_user_fn(task), memory_order_relaxed);
-        if (task->stamp != 0)
-            numaperf__worker_sample_wait(
-                worker, numaperf__stamp_age_ns(task->stamp, numaperf__clock_now_ns()));
-        if (numaperf__tally_samples_owner(worker->tally))
+        if (numaperf__task_is_sampled(task))
             worker_call_timed(worker, task);
         else
             task->fn(worker, task->arg);
@@ -238,7 +237,7 @@ static int worker_make(struct numaperf_worker *worker)
     int rc = numaperf__worker_place(worker);
     if (rc < 0)
         return rc;
-    worker->tally = numaperf__tally_create(worker->rt->node_count, worker->index);
+    worker->tally = numaperf__tally_create(worker->rt->node_count);
     if (worker->tally == NULL || numaperf__take_init(worker) < 0)
         return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the counters of worker %u",
                               worker->index);

@@ -27,7 +27,7 @@
 #define REPORT_TEXT_START 4096u /* bytes; doubled as needed */
 #define REPORT_OCTAVE 8u        /* buckets between a power of two and the next */
 #define REPORT_OCTAVE_FIRST 56u /* first bucket told of by itself: values from 512 on */
-#define REPORT_SAMPLED "a sample of the tasks"
+#define REPORT_SAMPLED "one task in 512"
 
 /* ---- text ---- */
 

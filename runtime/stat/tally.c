@@ -3,12 +3,7 @@
  * The tally: what became of tasks, in cells that one thread writes, so that counting a task is a
  * load and a store to a line of its own. Everything told of tasks is sums over such cells.
  *
- * Timed are tasks at random distances: with equal ones, a program whose tasks come in turns would
- * have the same one timed each time.
- *
  * Thread rule: the owner writes, anybody reads, relaxed.
- *
- * Source: xorshift32, Marsaglia, "Xorshift RNGs", 2003.
  */
 #include "stat/tally.h"
 
@@ -17,10 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert((NUMAPERF__TALLY_SAMPLE_EVERY & (NUMAPERF__TALLY_SAMPLE_EVERY - 1)) == 0,
-               "a mask makes the distances");
-
-struct numaperf__tally *numaperf__tally_create(uint32_t home_count, uint32_t seed)
+struct numaperf__tally *numaperf__tally_create(uint32_t home_count)
 {
     NUMAPERF_ASSERT(home_count > 0);
 
@@ -32,24 +24,12 @@ struct numaperf__tally *numaperf__tally_create(uint32_t home_count, uint32_t see
         return NULL;
     memset(tally, 0, bytes);
     tally->home_count = home_count;
-    tally->sample_in = 1;
-    tally->random = seed * 2654435761u | 1u;
     return tally;
 }
 
 void numaperf__tally_destroy(struct numaperf__tally *tally)
 {
     free(tally);
-}
-
-uint32_t numaperf__tally_next_gap(struct numaperf__tally *tally)
-{
-    uint32_t x = tally->random;
-    x ^= x << 13;
-    x ^= x >> 17;
-    x ^= x << 5;
-    tally->random = x;
-    return 1 + (x >> 8) % (2 * NUMAPERF__TALLY_SAMPLE_EVERY);
 }
 
 void numaperf__tally_snapshot(const struct numaperf__tally *tally, uint32_t own_home,

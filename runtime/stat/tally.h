@@ -7,11 +7,7 @@
 #include "stat/histogram.h"
 #include "stat/stats.h"
 
-#include <stdbool.h>
 #include <stdint.h>
-
-/* One task in so many is timed, on average; a power of two. */
-#define NUMAPERF__TALLY_SAMPLE_EVERY 128u
 
 struct numaperf__tally_home {
     _Atomic uint64_t ran;
@@ -26,27 +22,14 @@ struct numaperf__tally_home {
 struct numaperf__tally {
     struct numaperf__histogram wait;
     struct numaperf__histogram run;
-    /* Hot. The owner's alone: */
-    alignas(NUMAPERF_CACHE_LINE) uint32_t sample_in; /* tasks until one is timed */
-    uint32_t random;                                 /* never 0 */
-    uint32_t home_count;
+    /* Hot. */
+    alignas(NUMAPERF_CACHE_LINE) uint32_t home_count;
     struct numaperf__tally_home homes[]; /* by index of the node within the runtime */
 };
 
 /* Zeroed, in the calling thread's memory: who makes its own has it near. NULL without memory. */
-struct numaperf__tally *numaperf__tally_create(uint32_t home_count, uint32_t seed);
+struct numaperf__tally *numaperf__tally_create(uint32_t home_count);
 void numaperf__tally_destroy(struct numaperf__tally *tally);
-/* How many tasks until the next one that is timed. */
-uint32_t numaperf__tally_next_gap(struct numaperf__tally *tally);
-
-/* Before each task, on the owner: whether this one is timed. The first one is. */
-static inline bool numaperf__tally_samples_owner(struct numaperf__tally *tally)
-{
-    if (--tally->sample_in != 0)
-        return false;
-    tally->sample_in = numaperf__tally_next_gap(tally);
-    return true;
-}
 
 /* Add what the tally of a worker says to its stats: what it ran and cancelled, and the times. */
 void numaperf__tally_snapshot(const struct numaperf__tally *tally, uint32_t own_home,

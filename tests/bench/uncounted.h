@@ -12,8 +12,7 @@
 #include "stat/tally.h"
 
 #define numaperf__counter_add_owner(counter, n) ((void)(counter))
-#define numaperf__tally_samples_owner(tally) ((void)(tally), false)
-#define numaperf__worker_sample_wait(worker, waited_ns) ((void)0)
+#define numaperf__task_is_sampled(task) ((void)(task), false)
 #define numaperf__task_user_fn(task) ((void)(task), NULL)
 
 #endif

@@ -83,7 +83,7 @@ static void assert_figures_agree(const numaperf_rt_t *rt)
         numaperf_worker_stats_t worker = NUMAPERF_WORKER_STATS_INIT;
         assert_int_equal(numaperf_rt_worker_stats(rt, i, &worker), 0);
         ran_by_workers += worker.ran;
-        assert_true(worker.ran == 0 || worker.run.count > 0);
+        assert_true(worker.wait.count == worker.run.count); /* of the same tasks */
         assert_true(worker.run.count <= worker.ran);
     }
     assert_true(ran_by_workers == total.ran);
@@ -184,6 +184,7 @@ static void sums_are_exact_once_all_ran(void **state)
     assert_true(total.accepted == accepted);
     assert_true(total.ran == (uint64_t)atomic_load(&ran));
     assert_int_equal(total.cancelled, 0);
+    assert_true(total.run.count >= total.ran / 1024);
     assert_figures_agree(box.rt);
     runtime_box_close(&box);
 }
@@ -353,6 +354,29 @@ static void run_time_of_the_first_task_and_the_arena_are_told(void **state)
     runtime_box_close(&box);
 }
 
+static void waiting_time_of_the_first_task_of_a_queue_is_told(void **state)
+{
+    (void)state;
+    struct runtime_box box = {.config = NUMAPERF_RT_CONFIG_INIT};
+    box.config.workers_per_node = 1;
+    assert_int_equal(runtime_box_open(&box, "numa:1 pu:1"), 0);
+    struct runtime_gate gate = {.entered = 0};
+    assert_int_equal(numaperf_rt_spawn(box.rt, 0, runtime_gate_task, &gate), 0);
+    assert_true(runtime_reaches(&gate.entered, 1));
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_WORKER; /* another queue than the first task's */
+    atomic_int ran = 0;
+    uint64_t start_ns = test_now_ns();
+    assert_int_equal(numaperf_rt_spawn_with(box.rt, &options, runtime_count_task, &ran), 0);
+    test_sleep_ms(NAP_MS);
+    atomic_store(&gate.open, true);
+    assert_int_equal(numaperf_rt_stop(box.rt, UINT64_MAX), 0);
+    numaperf_rt_stats_t stats = stats_of(box.rt);
+    assert_int_equal(stats.wait.count, 2);
+    assert_in_range(stats.wait.max, NAP_MS * 1000000u - 1024, test_now_ns() - start_ns + 1024);
+    runtime_box_close(&box);
+}
+
 /* ---- while it works ---- */
 
 static void snapshots_under_load_only_grow(void **state)
@@ -515,6 +539,7 @@ int main(void)
         cmocka_unit_test(stolen_tasks_are_in_the_matrix_and_lower_the_locality),
         cmocka_unit_test(waiting_tasks_are_told_by_kind),
         cmocka_unit_test(run_time_of_the_first_task_and_the_arena_are_told),
+        cmocka_unit_test(waiting_time_of_the_first_task_of_a_queue_is_told),
         cmocka_unit_test(snapshots_under_load_only_grow),
         cmocka_unit_test(start_callbacks_may_ask),
         cmocka_unit_test(reports_say_what_the_structs_say),

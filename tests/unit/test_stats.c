@@ -31,39 +31,10 @@ void *__wrap_realloc(void *memory, size_t size)
 
 /* ---- tallies ---- */
 
-static void first_task_is_timed_and_then_one_in_128_at_uneven_distances(void **state)
-{
-    (void)state;
-    enum { TASKS = 1 << 20 };
-    struct numaperf__tally *tally = numaperf__tally_create(1, 7);
-    assert_non_null(tally);
-    assert_true(numaperf__tally_samples_owner(tally));
-    int timed = 0;
-    int gap = 0;
-    int seen[300] = {0};
-    for (int i = 0; i < TASKS; i++) {
-        gap++;
-        if (!numaperf__tally_samples_owner(tally))
-            continue;
-        assert_true(gap <= 256);
-        seen[gap]++;
-        gap = 0;
-        timed++;
-    }
-    assert_in_range(timed, TASKS / 128 * 95 / 100, TASKS / 128 * 105 / 100);
-    int distances = 0;
-    for (int i = 0; i < 300; i++) {
-        distances += seen[i] > 0 ? 1 : 0;
-        assert_true(seen[i] < timed / 50);
-    }
-    assert_true(distances > 240);
-    numaperf__tally_destroy(tally);
-}
-
 static void tally_is_told_by_home(void **state)
 {
     (void)state;
-    struct numaperf__tally *tally = numaperf__tally_create(3, 0);
+    struct numaperf__tally *tally = numaperf__tally_create(3);
     assert_non_null(tally);
     numaperf__counter_add_owner(&tally->homes[0].ran, 5);
     numaperf__counter_add_owner(&tally->homes[1].ran, 70);
@@ -337,7 +308,6 @@ static void report_without_memory_is_refused_and_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_task_is_timed_and_then_one_in_128_at_uneven_distances),
         cmocka_unit_test(tally_is_told_by_home),
         cmocka_unit_test(locality_is_1_only_when_something_ran_and_all_at_home),
         cmocka_unit_test(sums_leave_no_figure_out),
