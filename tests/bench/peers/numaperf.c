@@ -15,7 +15,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #define NUMAPERF_STALL_MS 100u
 #define NUMAPERF_SNAPSHOT_NS 10000000u
@@ -179,7 +179,13 @@ const struct bench_peer bench_numaperf_watched =
 
 static const char *uncounted_missing(void)
 {
-    return access(NUMAPERF_BENCH_UNCOUNTED, R_OK) < 0 ? "numaperf_uncounted was not built" : NULL;
+    struct stat ours;
+    struct stat other;
+    if (stat(NUMAPERF_BENCH_UNCOUNTED, &other) < 0)
+        return "numaperf_uncounted was not built";
+    if (stat(NUMAPERF_BENCH_LIBRARY, &ours) < 0 || ours.st_mtim.tv_sec > other.st_mtim.tv_sec)
+        return "numaperf_uncounted is older than the library";
+    return NULL;
 }
 
 /* A function of it; its address has no portable way out of dlsym() but this one. */
