@@ -101,6 +101,8 @@ struct numaperf_worker {
     uint32_t nap_shift;                  /* naps get longer while those it watches make progress */
     uint32_t spin_penalty;               /* grows with every spin in vain */
     uint32_t spin_skip;                  /* idle times to go without a spin */
+    uint32_t lingered;                   /* looks that it took to find the last ones */
+    uint32_t alone;                      /* batches in a row that were of one task */
     uint32_t gather_pauses;              /* before it looks for the next tasks */
     uint64_t idle_gap_ns;                /* how long it usually waits for work, moving average */
     _Atomic uint64_t spawned;            /* tasks it pushed to its own deques */

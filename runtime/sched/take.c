@@ -34,6 +34,10 @@
 
 #define TAKE_FEW 16u /* tasks at once that are too few, and enough */
 #define TAKE_MANY 48u
+/* A task that came alone, though it was waited for: more than so many in a row are no stream. */
+#define TAKE_ALONE_MAX 4u
+#define TAKE_LOOKS_FEW 1u
+#define TAKE_PAUSES_FEW 7u
 #define TAKE_PAUSES_MAX 64u /* a microsecond or two */
 /* Between workers of a node: what a batch costs that moves from one PU's cache to another's. */
 #define TAKE_SIBLING_WAIT_NS 1000u
@@ -76,13 +80,18 @@ static size_t take_room(struct numaperf_worker *worker, uint32_t priority)
 /*
  * A worker that keeps up with a submitter finds one task at a time, and both wait for the cache
  * lines that each takes from the other. So one that found few waits before it looks again, longer
- * each time, until a batch is worth it; see worker_linger().
+ * each time, until a batch is worth it; see worker_linger(). Tasks that come alone, several times
+ * in a row, are no stream of them but perhaps answers to be answered.
  */
 static void take_learn(struct numaperf_worker *worker, size_t count)
 {
     if (count == 0)
         return;
-    if (count < TAKE_FEW)
+    bool awaited = worker->lingered > TAKE_LOOKS_FEW || worker->gather_pauses >= TAKE_PAUSES_FEW;
+    worker->alone = count == 1 && awaited ? worker->alone + 1 : 0;
+    if (worker->alone >= TAKE_ALONE_MAX)
+        worker->gather_pauses = 0;
+    else if (count < TAKE_FEW)
         worker->gather_pauses = worker->gather_pauses * 2 + 1;
     else if (count >= TAKE_MANY)
         worker->gather_pauses /= 2;

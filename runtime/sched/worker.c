@@ -26,10 +26,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WORKER_TASK_BUDGET 64u   /* tasks of a turn, between two looks at I/O */
-#define WORKER_TASK_SHARE 8u     /* of these, what the lower priority has to itself */
-#define WORKER_TASK_QUANTUM 8u   /* tasks of one source before the next one has its turn */
-#define WORKER_LINGER_PAUSES 64u /* with nothing to do, before anybody is told */
+#define WORKER_TASK_BUDGET 64u  /* tasks of a turn, between two looks at I/O */
+#define WORKER_TASK_SHARE 8u    /* of these, what the lower priority has to itself */
+#define WORKER_TASK_QUANTUM 8u  /* tasks of one source before the next one has its turn */
+#define WORKER_LINGER_LOOKS 20u /* with nothing to do, before anybody is told */
+#define WORKER_LINGER_PAUSES 8u /* between two of them, at most */
 
 /* Initial-exec: read at every spawn, where a call to find the variable would show. */
 _Thread_local struct numaperf_worker *numaperf__worker_self
@@ -163,8 +164,9 @@ static bool worker_linger(struct numaperf_worker *worker)
     if (worker->spin_penalty > 0 || worker->rt->config.spin_ns_max == 0)
         return false; /* what it waits for may need this PU */
     worker_pause(worker->gather_pauses);
-    for (uint32_t pauses = 1; pauses <= WORKER_LINGER_PAUSES; pauses *= 2) {
-        worker_pause(pauses);
+    for (uint32_t look = 0; look < WORKER_LINGER_LOOKS; look++) {
+        worker_pause(look < WORKER_LINGER_PAUSES ? look + 1 : WORKER_LINGER_PAUSES);
+        worker->lingered = look;
         if (numaperf__take_has_own(worker) || numaperf__loop_ready(worker->loop))
             return true;
     }
