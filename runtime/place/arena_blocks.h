@@ -8,7 +8,11 @@
 /* Who calls, in one instruction. A later thread may inherit it after this one has ended. */
 static inline uintptr_t numaperf__arena_self(void)
 {
+#if defined(__clang__) ? __clang_major__ >= 14 : __GNUC__ >= 11
     return (uintptr_t)__builtin_thread_pointer();
+#else
+    return (uintptr_t)pthread_self(); /* older compilers do not know it on every machine */
+#endif
 }
 
 static inline bool numaperf__arena_is_owner(const numaperf_arena_t *arena)

@@ -15,7 +15,7 @@
 #include "place/arena_blocks.h"
 
 #define COLLECT_BATCH 4     /* spans with remote frees taken in when a class needs a span */
-#define COLLECT_EVERY 32    /* slow allocations between two looks at what others freed */
+#define COLLECT_EVERY 8     /* slow allocations between two looks at what others freed */
 #define COLLECT_BIG_MAX 256 /* big blocks taken in at one allocation, before memory is short */
 
 /* ---- statistics ---- */
