@@ -191,6 +191,7 @@ void numaperf__delay_prepare(struct numaperf__record *record, uint64_t delay_ns,
 
 void numaperf__delay_arrival(numaperf_worker_t *worker, void *arg)
 {
+    atomic_store_explicit(&worker->running, NULL, memory_order_relaxed); /* no task of the user's */
     delay_arrive(worker, arg);
 }
 

@@ -38,8 +38,10 @@ static uint64_t drain_finished(const numaperf_rt_t *rt)
 {
     /* Acquire pairs with the release of who finished a task: its announcement came before. */
     uint64_t sum = atomic_load_explicit(&rt->finished_outside, memory_order_acquire);
-    for (uint32_t i = 0; i < rt->worker_count; i++)
-        sum += atomic_load_explicit(&rt->workers[i].finished, memory_order_acquire);
+    for (uint32_t i = 0; i < rt->worker_count; i++) {
+        if (rt->workers[i].tally != NULL) /* of a start that failed some never got that far */
+            sum += numaperf__tally_finished(rt->workers[i].tally);
+    }
     return sum;
 }
 

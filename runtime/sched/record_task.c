@@ -106,6 +106,7 @@ void numaperf__record_run(numaperf_worker_t *worker, void *arg)
     }
     numaperf_task_fn fn = record->fn;
     void *own_arg = record->arg;
+    atomic_store_explicit(&worker->running, fn, memory_order_relaxed); /* instead of this one */
     numaperf__record_release(record);
     fn(worker, own_arg);
     if (group != NULL)

@@ -33,13 +33,4 @@ void numaperf__record_cancel(numaperf_task_fn fn, void *arg, void *data);
 /* Of one on its way to the worker that watches its time, see delay.c. */
 void numaperf__delay_arrival(numaperf_worker_t *worker, void *arg);
 
-/* The user's function of a task: of one that a wrapper of ours runs, that behind it. Before the
-   task runs. */
-static inline numaperf_task_fn numaperf__task_user_fn(const struct numaperf__task *task)
-{
-    if (task->fn != numaperf__record_run && task->fn != numaperf__delay_arrival)
-        return task->fn;
-    return ((const struct numaperf__record *)task->arg)->fn;
-}
-
 #endif

@@ -92,10 +92,9 @@ struct numaperf_worker {
     struct numaperf__tally *tally;
     /* The task it is in; NULL in a callback of its loop. */
     _Atomic(numaperf_task_fn) running;
-    bool task_cancelled;       /* the task that just ran was, by its wrapper: counts as cancelled */
-    _Atomic uint64_t finished; /* tasks run or cancelled here */
-    atomic_bool at_latch;      /* waits for the other workers, not in a callback */
-    _Atomic uint64_t turn;     /* rounds of its loop: standing still means a callback runs */
+    bool task_cancelled;   /* the task that just ran was, by its wrapper: counts as cancelled */
+    atomic_bool at_latch;  /* waits for the other workers, not in a callback */
+    _Atomic uint64_t turn; /* rounds of its loop: standing still means a callback runs */
     struct numaperf__observation *views; /* of every queue that it may take from */
     uint64_t nap_end_ns;                 /* of the last nap */
     uint32_t nap_shift;                  /* naps get longer while those it watches make progress */
@@ -322,7 +321,7 @@ static inline uint64_t numaperf__worker_progress(const struct numaperf_worker *w
 {
     /* Each only grows, so the sum stands still only when all of them do. */
     return atomic_load_explicit(&worker->turn, memory_order_relaxed) +
-           atomic_load_explicit(&worker->finished, memory_order_relaxed) +
+           numaperf__tally_finished(worker->tally) +
            atomic_load_explicit(&worker->counters.parks, memory_order_relaxed) +
            atomic_load_explicit(&worker->counters.spins, memory_order_relaxed);
 }

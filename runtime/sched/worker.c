@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "io/loop.h"
 #include "sched/callstack.h"
-#include "sched/record_task.h"
 #include "sched/room.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
@@ -43,13 +42,6 @@ numaperf_worker_t *numaperf_worker_current(void)
 
 /* ---- run ---- */
 
-static void worker_finish(struct numaperf_worker *worker)
-{
-    /* Release pairs with the acquire in drain_finished(). One writer. */
-    uint64_t finished = atomic_load_explicit(&worker->finished, memory_order_relaxed);
-    atomic_store_explicit(&worker->finished, finished + 1, memory_order_release);
-}
-
 static void worker_call_timed(struct numaperf_worker *worker, const struct numaperf__task *task)
 {
     uint64_t start_ns = numaperf__clock_now_ns();
@@ -59,26 +51,33 @@ static void worker_call_timed(struct numaperf_worker *worker, const struct numap
     numaperf__histogram_record_owner(&worker->tally->run, numaperf__clock_now_ns() - start_ns);
 }
 
+/* Whatever becomes of it, it is counted, once, after it is over. */
 static void worker_run_task(struct numaperf_worker *worker, const struct numaperf__task *task)
 {
     struct numaperf__tally_home *home = &worker->tally->homes[task->home];
-    if (task->fn == NULL) {
-        /* A place that its submitter took back. */
-    } else if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
-        numaperf__counter_add_owner(&home->cancelled, 1);
+    if (task->fn == NULL) { /* a place that its submitter took back */
+        numaperf__tally_finish_owner(&home->retracted);
+        return;
+    }
+    if (numaperf__rt_state(worker->rt) >= NUMAPERF__RT_CANCELLING) {
         atomic_store_explicit(&worker->running, NULL, memory_order_relaxed); /* not this one */
         numaperf__task_cancel(worker->rt, task);
-    } else {
-        /* Relaxed, both: who asks about a stall looks again and again before it believes them. */
-        atomic_store_explicit(&worker->running, numaperf__task_user_fn(task), memory_order_relaxed);
-        if (numaperf__task_is_sampled(task))
-            worker_call_timed(worker, task);
-        else
-            task->fn(worker, task->arg);
-        numaperf__counter_add_owner(worker->task_cancelled ? &home->cancelled : &home->ran, 1);
-        worker->task_cancelled = false;
+        numaperf__tally_finish_owner(&home->cancelled);
+        return;
     }
-    worker_finish(worker);
+    /* Relaxed: who asks about a stall looks again and again before it believes it. A wrapper of
+     * ours puts the user's function there itself. */
+    atomic_store_explicit(&worker->running, task->fn, memory_order_relaxed);
+    if (numaperf__task_is_sampled(task))
+        worker_call_timed(worker, task);
+    else
+        task->fn(worker, task->arg);
+    if (!worker->task_cancelled) {
+        numaperf__tally_finish_owner(&home->ran);
+        return;
+    }
+    worker->task_cancelled = false;
+    numaperf__tally_finish_owner(&home->cancelled);
 }
 
 static void worker_publish_ring(struct numaperf_worker *worker)

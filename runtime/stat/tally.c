@@ -3,7 +3,8 @@
  * The tally: what became of tasks, in cells that one thread writes, so that counting a task is a
  * load and a store to a line of its own. Everything told of tasks is sums over such cells.
  *
- * Thread rule: the owner writes, anybody reads, relaxed.
+ * Thread rule: the owner writes, anybody reads: relaxed to tell of it, with acquire to conclude
+ * from it that tasks are over.
  */
 #include "stat/tally.h"
 
@@ -30,6 +31,19 @@ struct numaperf__tally *numaperf__tally_create(uint32_t home_count)
 void numaperf__tally_destroy(struct numaperf__tally *tally)
 {
     free(tally);
+}
+
+uint64_t numaperf__tally_finished(const struct numaperf__tally *tally)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < tally->home_count; i++) {
+        const struct numaperf__tally_home *home = &tally->homes[i];
+        /* Acquire, all: pairs with the release in numaperf__tally_finish_owner(). */
+        sum += atomic_load_explicit(&home->ran, memory_order_acquire);
+        sum += atomic_load_explicit(&home->cancelled, memory_order_acquire);
+        sum += atomic_load_explicit(&home->retracted, memory_order_acquire);
+    }
+    return sum;
 }
 
 void numaperf__tally_snapshot(const struct numaperf__tally *tally, uint32_t own_home,

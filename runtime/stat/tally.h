@@ -12,7 +12,8 @@
 struct numaperf__tally_home {
     _Atomic uint64_t ran;
     _Atomic uint64_t cancelled;
-    _Atomic uint64_t retracted; /* places that their submitter took back: outside's alone */
+    _Atomic uint64_t retracted; /* places that their submitter took back: of a worker, those that
+                                   came out there; outside, all of them */
 };
 
 /*
@@ -30,6 +31,19 @@ struct numaperf__tally {
 /* Zeroed, in the calling thread's memory: who makes its own has it near. NULL without memory. */
 struct numaperf__tally *numaperf__tally_create(uint32_t home_count);
 void numaperf__tally_destroy(struct numaperf__tally *tally);
+
+/*
+ * Count a task that is over in a cell of the calling worker's own tally: this is also how the
+ * runtime knows what is left to do.
+ */
+static inline void numaperf__tally_finish_owner(_Atomic uint64_t *cell)
+{
+    /* Release pairs with the acquire in numaperf__tally_finished(): the task came before. */
+    atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + 1,
+                          memory_order_release);
+}
+/* How many of a worker are over: that ran, were cancelled, or taken back. Any thread. */
+uint64_t numaperf__tally_finished(const struct numaperf__tally *tally);
 
 /* Add what the tally of a worker says to its stats: what it ran and cancelled, and the times. */
 void numaperf__tally_snapshot(const struct numaperf__tally *tally, uint32_t own_home,

@@ -43,6 +43,8 @@ static void tally_is_told_by_home(void **state)
     numaperf__counter_add_owner(&tally->homes[0].cancelled, 1);
     numaperf__histogram_record_owner(&tally->wait, 100);
     numaperf__histogram_record_owner(&tally->run, 7);
+    numaperf__tally_finish_owner(&tally->homes[2].retracted); /* over, but not told */
+    assert_int_equal(numaperf__tally_finished(tally), 675 + 9 + 1);
     numaperf_worker_stats_t stats = NUMAPERF_WORKER_STATS_INIT;
     numaperf__tally_snapshot(tally, 1, &stats);
     assert_int_equal(stats.ran, 675);
