@@ -44,7 +44,7 @@ static const char *report_reached(const struct bench_result *result, const struc
         return "aim";
     if (goal->must > 0 && bench_goal_holds(result, goal, spread->median, goal->must))
         return "must";
-    return "no";
+    return goal->must > 0 || goal->aim > 0 ? "no" : "";
 }
 
 static void report_goal(const struct bench_result *result, const struct bench_goal *goal)
@@ -58,13 +58,17 @@ static void report_goal(const struct bench_result *result, const struct bench_go
         printf(": not known, a peer is absent\n");
         return;
     }
-    printf(" %.3f (%.3f .. %.3f);", spread.median, spread.low, spread.high);
+    printf(" %.3f (%.3f .. %.3f)", spread.median, spread.low, spread.high);
+    if (goal->must <= 0 && goal->aim <= 0) {
+        printf(", nothing is asked\n");
+        return;
+    }
     const char *sign = metric->lower_is_better ? "<=" : ">=";
     if (goal->must > 0)
-        printf(" must %s %g,", sign, goal->must);
+        printf("; must %s %g", sign, goal->must);
     if (goal->aim > 0)
-        printf(" aim %s %g,", sign, goal->aim);
-    printf(" reached: %s\n", report_reached(result, goal, &spread));
+        printf("; aim %s %g", sign, goal->aim);
+    printf("; reached: %s\n", report_reached(result, goal, &spread));
 }
 
 static void report_absent(const struct bench_case *bench)
