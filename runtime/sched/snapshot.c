@@ -156,8 +156,8 @@ static void snapshot_node(const numaperf_rt_t *rt, uint32_t index,
 
 /* ---- everything ---- */
 
+/* Of every node and worker; the first of the nodes is that of the whole runtime. */
 struct snapshot {
-    numaperf_rt_stats_t total;
     numaperf_rt_stats_t *nodes;
     numaperf_worker_stats_t *workers;
 };
@@ -168,26 +168,35 @@ static void snapshot_free(struct snapshot *snapshot)
     free(snapshot->nodes);
 }
 
+/* Into arrays of as many as there are. */
+static void snapshot_fill(const numaperf_rt_t *rt, numaperf_rt_stats_t *out_total,
+                          numaperf_rt_stats_t *nodes, numaperf_worker_stats_t *workers)
+{
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        snapshot_worker(&rt->workers[i], &workers[i]);
+    *out_total = snapshot_empty;
+    out_total->node = NUMAPERF_NODE_ANY;
+    for (uint32_t i = 0; i < rt->node_count; i++) {
+        numaperf_worker_stats_t *first = &workers[rt->nodes[i].first_worker];
+        snapshot_node(rt, i, first, &nodes[i]);
+        first->stolen_from = nodes[i].stolen_from;
+        numaperf__stats_add_node(out_total, &nodes[i]);
+    }
+    uint64_t at_home = out_total->ran - out_total->ran_remote;
+    out_total->locality = numaperf__stats_locality(at_home, out_total->ran);
+}
+
 static int snapshot_take(const numaperf_rt_t *rt, struct snapshot *out)
 {
-    out->nodes = calloc(rt->node_count, sizeof(*out->nodes));
+    out->nodes = calloc((size_t)rt->node_count + 1, sizeof(*out->nodes));
     out->workers = calloc(rt->worker_count, sizeof(*out->workers));
     if (out->nodes == NULL || out->workers == NULL) {
         snapshot_free(out);
-        return numaperf__fail(-ENOMEM, ENOMEM, "stats", "no memory for the figures of %u workers",
-                              rt->worker_count);
+        (void)numaperf__fail(-ENOMEM, ENOMEM, "stats", "no memory for the figures of %u workers",
+                             rt->worker_count);
+        return -ENOMEM;
     }
-    for (uint32_t i = 0; i < rt->worker_count; i++)
-        snapshot_worker(&rt->workers[i], &out->workers[i]);
-    out->total = snapshot_empty;
-    out->total.node = NUMAPERF_NODE_ANY;
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        snapshot_node(rt, i, &out->workers[rt->nodes[i].first_worker], &out->nodes[i]);
-        out->workers[rt->nodes[i].first_worker].stolen_from = out->nodes[i].stolen_from;
-        numaperf__stats_add_node(&out->total, &out->nodes[i]);
-    }
-    uint64_t at_home = out->total.ran - out->total.ran_remote;
-    out->total.locality = numaperf__stats_locality(at_home, out->total.ran);
+    snapshot_fill(rt, out->nodes, out->nodes + 1, out->workers);
     return 0;
 }
 
@@ -213,7 +222,7 @@ int numaperf_rt_stats(const numaperf_rt_t *rt, numaperf_rt_stats_t *out)
     int rc = snapshot_take(rt, &snapshot);
     if (rc < 0)
         return rc;
-    rc = numaperf__result_store(out, SNAPSHOT_MIN_SIZE, &snapshot.total, sizeof(snapshot.total),
+    rc = numaperf__result_store(out, SNAPSHOT_MIN_SIZE, snapshot.nodes, sizeof(*snapshot.nodes),
                                 "stats");
     snapshot_free(&snapshot);
     return rc;
@@ -239,8 +248,8 @@ int numaperf_rt_node_stats(const numaperf_rt_t *rt, int node, numaperf_rt_stats_
     int rc = snapshot_take(rt, &snapshot);
     if (rc < 0)
         return rc;
-    rc = numaperf__result_store(out, SNAPSHOT_MIN_SIZE, &snapshot.nodes[index],
-                                sizeof(snapshot.nodes[index]), "stats");
+    rc = numaperf__result_store(out, SNAPSHOT_MIN_SIZE, &snapshot.nodes[1 + index],
+                                sizeof(*snapshot.nodes), "stats");
     snapshot_free(&snapshot);
     return rc;
 }
@@ -272,8 +281,8 @@ static int snapshot_report(const numaperf_rt_t *rt, char **out_text,
     uint64_t *matrix = calloc((size_t)n * n, sizeof(*matrix));
     for (uint32_t i = 0; matrix != NULL && i < n * n; i++)
         matrix[i] = snapshot_ran(rt, i / n, i % n);
-    const struct numaperf__report report = {.total = &snapshot.total,
-                                            .nodes = snapshot.nodes,
+    const struct numaperf__report report = {.total = snapshot.nodes,
+                                            .nodes = snapshot.nodes + 1,
                                             .workers = snapshot.workers,
                                             .matrix = matrix,
                                             .node_count = n,

@@ -60,6 +60,7 @@ __attribute__((format(printf, 2, 3))) static void report_say(struct report_out *
     char piece[512]; /* no line is longer */
     va_list args;
     va_start(args, format);
+    /* NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above */
     int length = vsnprintf(piece, sizeof(piece), format, args);
     va_end(args);
     NUMAPERF_ASSERT(length >= 0 && (size_t)length < sizeof(piece));
