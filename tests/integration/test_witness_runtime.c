@@ -24,8 +24,8 @@
 #include <cmocka.h>
 
 #define SEATS_MAX 64
-#define SMALL_BYTES ((size_t)16 << 10)  /* from a chunk */
-#define LARGE_BYTES ((size_t)2 << 20) /* a region of its own */
+#define SMALL_BYTES ((size_t)16 << 10) /* from a chunk */
+#define LARGE_BYTES ((size_t)2 << 20)  /* a region of its own */
 #define PLAIN_BYTES ((size_t)64 << 10)
 #define CAPABILITY(number) (UINT64_C(1) << (number))
 
