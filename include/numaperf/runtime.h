@@ -105,6 +105,8 @@ typedef void (*numaperf_violation_cb)(numaperf_rt_t *rt, const numaperf_violatio
  * When workers of one node may take unbound tasks of another: a row of rt_config's steal_rules.
  * The first row that names the pair decides; a pair that none names has the defaults, and a field
  * that is 0 has its default, too. The steal policy comes first: what it forbids no rule allows.
+ * `victim` is the node a task was spawned to, also when another node has taken it since; the
+ * workers of that node itself may take it back at any time.
  *
  * The elements of the array are as large as `size` of the first one says, and all say the same. A
  * bad row fails the start: -EINVAL or -E2BIG, naming row and field; NUMAPERF_E_NO_NODE for a node
@@ -172,7 +174,7 @@ typedef void (*numaperf_stall_cb)(numaperf_rt_t *rt, const numaperf_stall_t *sta
  * Called on a worker of the node when a spawn to it was refused with -EAGAIN, and fewer than three
  * quarters of task_limit_per_node wait again, with room for the smallest spawn refused: once for
  * all that were refused since the last call, perhaps while others fill the room. Not after a stop
- * has begun.
+ * has begun, and not for tasks for later, which wait for room by themselves.
  */
 typedef void (*numaperf_room_cb)(numaperf_worker_t *worker, int node, void *data);
 
