@@ -105,9 +105,6 @@ static inline void *numaperf__magazine_take(struct numaperf__magazine *magazine)
     if (__builtin_expect(block == NULL, 0))
         return NULL;
     numaperf__magazine_set(&magazine->take_top, top);
-    /* The user will write into the block that comes next: its line may be far away by now. At the
-       bottom this is NULL, which a prefetch may be given. */
-    __builtin_prefetch(top[-1], 1);
     return block;
 }
 
