@@ -249,7 +249,7 @@ static void arena_collect_now_and_then(numaperf_arena_t *arena)
 
 /*
  * A block of the magazine's class, where it had none; NULL: recorded why. Both stacks together
- * hold at least half a stack afterwards, if the class has that many: else blocks that come and go
+ * hold most of a stack afterwards, if the class has that many: else blocks that come and go
  * would change the stacks' places every few times. And at most one, so that what comes back next
  * has a place.
  */
@@ -258,7 +258,8 @@ static void *magazine_refill(numaperf_arena_t *arena, struct numaperf__magazine 
     uint32_t put_count = numaperf__magazine_put_count(magazine);
     const struct numaperf__span *span = arena->current[magazine->size_class];
     bool has_spare = span != NULL && numaperf__span_has_room(span);
-    if (put_count > magazine->slot_count / 2 || (put_count > 0 && !has_spare)) {
+    if (put_count >= magazine->slot_count - magazine->slot_count / 8 ||
+        (put_count > 0 && !has_spare)) {
         magazine_turn(arena, magazine);
         return numaperf__magazine_take(magazine);
     }
