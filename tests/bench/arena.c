@@ -73,8 +73,9 @@ ARENA_INLINE void arena_write(uint64_t *block, uint64_t value)
 ARENA_INLINE void arena_at_once(struct arena_work *work, bool is_arena)
 {
     const struct bench_heap heap = work->heap;
-    for (uint64_t i = 0; i < work->count; i++) {
-        uint64_t *block = arena_get(&heap, is_arena, work->size);
+    const size_t size = work->size;
+    for (uint64_t i = work->count; i > 0; i--) {
+        uint64_t *block = arena_get(&heap, is_arena, size);
         arena_write(block, i);
         arena_put(&heap, is_arena, block);
     }
@@ -83,17 +84,20 @@ ARENA_INLINE void arena_at_once(struct arena_work *work, bool is_arena)
 ARENA_INLINE void arena_in_window(struct arena_work *work, bool is_arena)
 {
     const struct bench_heap heap = work->heap;
+    const size_t size = work->size;
+    void **const blocks = work->blocks;
+    const uint16_t *const order = work->order;
     for (uint32_t i = 0; i < work->window; i++)
-        work->blocks[i] = arena_get(&heap, is_arena, work->size);
-    for (uint64_t i = 0; i < work->count; i++) {
-        uint32_t place = work->order[i % ARENA_ORDER];
-        arena_put(&heap, is_arena, work->blocks[place]);
-        uint64_t *block = arena_get(&heap, is_arena, work->size);
+        blocks[i] = arena_get(&heap, is_arena, size);
+    for (uint64_t i = work->count; i > 0; i--) {
+        void **place = &blocks[order[i % ARENA_ORDER]];
+        arena_put(&heap, is_arena, *place);
+        uint64_t *block = arena_get(&heap, is_arena, size);
         arena_write(block, i);
-        work->blocks[place] = block;
+        *place = block;
     }
     for (uint32_t i = 0; i < work->window; i++)
-        arena_put(&heap, is_arena, work->blocks[i]);
+        arena_put(&heap, is_arena, blocks[i]);
 }
 
 /* ---- remote ---- */
