@@ -272,8 +272,9 @@ static void idle_wait(struct numaperf_worker *worker, uint64_t timeout_ns, uint6
 
 static void idle_sleep(struct numaperf_worker *worker, uint64_t timeout_ns)
 {
-    idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
+    /* Counted first: whoever wakes it takes the count back at once. */
     idle_count_sleeping(worker, 1);
+    idle_set_state(worker, NUMAPERF__WORKER_SLEEPING);
     idle_count(&worker->node->searching, -1);
     /* What this search moved may have looked unfinished to who finished the last task. */
     numaperf__rt_close_if_drained(worker->rt);
