@@ -39,9 +39,10 @@
 #include "sched/stall.h"
 #include "sched/timer.h"
 
-#include <sched.h>
+#include <time.h>
 
-#define IDLE_BARREN_MAX 32u      /* fruitless rounds before the PU is offered to others */
+#define IDLE_BARREN_MAX 32u /* fruitless rounds before the PU is offered to others */
+#define IDLE_BARREN_NAP_NS 20000u
 #define IDLE_PEEK_PAUSES_MAX 32u /* pauses between two looks of a spin */
 #define IDLE_PENALTY_MAX 6u      /* after spins in vain, one in 64 idle times has one */
 #define IDLE_NAP_STEP_NS 5000u   /* what naps grow by, doubled each time */
@@ -182,12 +183,8 @@ static enum idle_found idle_spin(struct numaperf_worker *worker, uint64_t start_
 {
     uint32_t pauses = 1;
     for (;;) {
-        if (pauses < IDLE_PEEK_PAUSES_MAX) {
-            for (uint32_t i = 0; i < pauses; i++)
-                numaperf__cpu_relax();
-        } else {
-            (void)sched_yield(); /* cannot fail on Linux */
-        }
+        for (uint32_t i = 0; i < pauses; i++)
+            numaperf__cpu_relax();
         if (numaperf__take_any(worker, out))
             return IDLE_TASK;
         /* A spin may be asked to last for ever, a stop and a notice not. */
@@ -296,14 +293,16 @@ static void idle_learn_gap(struct numaperf_worker *worker, uint64_t gap_ns)
     worker->idle_gap_ns = (worker->idle_gap_ns * 7 + gap_ns) / 8;
 }
 
-/* Announced but not to be had for long: its submitter may wait for this very PU. */
-static void idle_yield_when_barren(struct numaperf_worker *worker)
+/* Announced but not to be had for long: its submitter may wait for this very PU. Gives it away. */
+static void idle_nap_when_barren(struct numaperf_worker *worker)
 {
     if (!numaperf__take_has_own(worker)) {
         worker->barren = 0;
     } else if (++worker->barren >= IDLE_BARREN_MAX) {
         worker->barren = 0;
-        (void)sched_yield(); /* cannot fail on Linux */
+        /* Not sched_yield(): who yields again and again may keep a PU for seconds on 6.18. */
+        const struct timespec pause = {.tv_sec = 0, .tv_nsec = IDLE_BARREN_NAP_NS};
+        (void)nanosleep(&pause, NULL); /* shorter when a signal comes, which is as well */
     }
 }
 
@@ -345,7 +344,7 @@ bool numaperf__worker_idle(struct numaperf_worker *worker, struct numaperf__task
     if (taken)
         worker->nap_shift = 0;
     else
-        idle_yield_when_barren(worker);
+        idle_nap_when_barren(worker);
     idle_leave(worker);
     return taken;
 }
