@@ -20,6 +20,7 @@
 #include "place/headroom.h"
 #include "place/pages.h"
 #include "place/range_policy.h"
+#include "place/region.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
@@ -28,6 +29,14 @@
 #include <string.h>
 
 #define AUDIT_BATCH 512 /* 8 KiB of stack */
+
+void numaperf__audit_range_of(const numaperf_region_t *region, struct numaperf__audit_range *out)
+{
+    out->range.base = numaperf_region_data(region);
+    out->range.length = numaperf_region_length(region);
+    out->range.page_bytes = numaperf_region_page_size(region);
+    out->is_bound = numaperf_is_strict(numaperf_region_enforcement(region));
+}
 
 uint64_t numaperf__audit_page_count(const struct numaperf__audit_range *ranges, size_t count)
 {

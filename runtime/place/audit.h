@@ -7,6 +7,7 @@
 #include "place/range.h"
 
 #include <numaperf/cpuset.h>
+#include <numaperf/region.h>
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,6 +17,9 @@ struct numaperf__audit_range {
     struct numaperf__range range;
     bool is_bound; /* its policy shall be BIND: it was, when it was made */
 };
+
+/* That of a region, as it was made. */
+void numaperf__audit_range_of(const numaperf_region_t *region, struct numaperf__audit_range *out);
 
 /*
  * Which pages of a list are asked about: at most `pages_max`; every next `phase` asks about the

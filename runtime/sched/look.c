@@ -195,12 +195,12 @@ static int look_ranges(const struct numaperf__audit_range *ranges, size_t count,
     return numaperf__audit_look(ranges, count, node, NULL, out);
 }
 
-static void look_at_range(const struct numaperf_worker *worker,
-                          const struct numaperf__audit_range *range,
-                          const struct numaperf__audit_sample *sample, struct numaperf__look *out)
+static void look_at_ranges(const struct numaperf_worker *worker,
+                           const struct numaperf__audit_range *ranges, size_t count,
+                           const struct numaperf__audit_sample *sample, struct numaperf__look *out)
 {
     struct numaperf__audit_counts counts;
-    int rc = look_ranges(range, 1, worker->node->id, sample, &counts);
+    int rc = look_ranges(ranges, count, worker->node->id, sample, &counts);
     if (rc < 0)
         look_unreadable(out, rc);
     else
@@ -212,15 +212,16 @@ static void look_at_stack(const struct numaperf_worker *worker,
 {
     struct numaperf__audit_range range;
     numaperf__worker_stack_range(worker, &range);
-    look_at_range(worker, &range, sample, out);
+    look_at_ranges(worker, &range, 1, sample, out);
 }
 
 static void look_at_queues(const struct numaperf_worker *worker,
                            const struct numaperf__audit_sample *sample, struct numaperf__look *out)
 {
-    struct numaperf__audit_range range;
-    if (numaperf__worker_queue_range(worker, &range))
-        look_at_range(worker, &range, sample, out);
+    struct numaperf__audit_range ranges[NUMAPERF__QUEUE_RANGES_MAX];
+    size_t count = numaperf__worker_queue_ranges(worker, ranges);
+    if (count > 0)
+        look_at_ranges(worker, ranges, count, sample, out);
     else
         look_settle(out, NUMAPERF__LOOK_NO_PART);
 }

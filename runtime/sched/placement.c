@@ -14,6 +14,7 @@
 #include "place/headroom.h"
 #include "place/pin.h"
 #include "place/region.h"
+#include "sched/record.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
 
@@ -285,6 +286,8 @@ int numaperf__worker_place(struct numaperf_worker *worker)
     /* The queues were placed, and in hard mode proven to be, before there was a thread. */
     numaperf__enforce_lower(&worker->enforcement,
                             numaperf_region_enforcement(worker->node->places));
+    numaperf__enforce_lower(&worker->enforcement,
+                            numaperf_region_enforcement(worker->node->timers));
     NUMAPERF_ASSERT(rc < 0 || worker->rt->config.mode != NUMAPERF_MODE_HARD ||
                     numaperf_is_strict(&worker->enforcement));
     return rc < 0 ? placement_name(worker) : 0;
@@ -293,23 +296,21 @@ int numaperf__worker_place(struct numaperf_worker *worker)
 void numaperf__worker_stack_range(const struct numaperf_worker *worker,
                                   struct numaperf__audit_range *out)
 {
+    numaperf__audit_range_of(worker->stack, out);
+    /* What the thread uses, without the guard. */
     out->range.base = (char *)worker->stack_base;
     out->range.length = worker->stack_length;
-    out->range.page_bytes = numaperf_region_page_size(worker->stack);
-    out->is_bound = numaperf_is_strict(numaperf_region_enforcement(worker->stack));
 }
 
-bool numaperf__worker_queue_range(const struct numaperf_worker *worker,
-                                  struct numaperf__audit_range *out)
+size_t numaperf__worker_queue_ranges(const struct numaperf_worker *worker,
+                                     struct numaperf__audit_range out[NUMAPERF__QUEUE_RANGES_MAX])
 {
-    const numaperf_region_t *places = worker->node->places;
-    if (worker->index != worker->node->first_worker)
-        return false;
-    out->range.base = numaperf_region_data(places);
-    out->range.length = numaperf_region_length(places);
-    out->range.page_bytes = numaperf_region_page_size(places);
-    out->is_bound = numaperf_is_strict(numaperf_region_enforcement(places));
-    return true;
+    const struct numaperf__node *node = worker->node;
+    if (worker->index != node->first_worker)
+        return 0;
+    numaperf__audit_range_of(node->places, &out[0]);
+    numaperf__audit_range_of(node->timers, &out[1]);
+    return 2 + numaperf__records_ranges(node->records, &out[2], NUMAPERF__QUEUE_RANGES_MAX - 2);
 }
 
 size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,

@@ -192,7 +192,7 @@ static int record_make_chunk(struct numaperf__records *records, struct numaperf_
         chunk_records[i].index = made + i;
         atomic_store_explicit(&chunk_records[i].next, made + i + 1, memory_order_relaxed);
     }
-    atomic_store_explicit(&records->made, made + count, memory_order_relaxed);
+    atomic_store_explicit(&records->made, made + count, memory_order_release);
     const struct numaperf__record_chain others = {
         .first = made + 1, .last = made + count - 1, .count = count - 1};
     if (count > 1)
@@ -287,9 +287,21 @@ void numaperf__record_put(struct numaperf__records *records, struct numaperf__re
 
 /* ---- look ---- */
 
+size_t numaperf__records_ranges(const struct numaperf__records *records,
+                                struct numaperf__audit_range *out, size_t max)
+{
+    uint32_t made = numaperf__records_made(records);
+    size_t count = made > 0 ? record_chunk_of(made - 1) + 1u : 0;
+    count = count < max ? count : max;
+    for (size_t i = 0; i < count; i++)
+        numaperf__audit_range_of(records->regions[i], &out[i]);
+    return count;
+}
+
 uint32_t numaperf__records_made(const struct numaperf__records *records)
 {
-    return atomic_load_explicit(&records->made, memory_order_relaxed);
+    /* Pairs with the release of who made them: their chunks are there. */
+    return atomic_load_explicit(&records->made, memory_order_acquire);
 }
 
 uint32_t numaperf__records_count_free(const struct numaperf__records *records)

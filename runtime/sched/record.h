@@ -4,6 +4,7 @@
 #define NUMAPERF_SCHED_RECORD_H
 
 #include "base/atomic.h"
+#include "place/audit.h"
 
 #include <numaperf/timer.h>
 
@@ -77,6 +78,9 @@ int numaperf__record_get(struct numaperf__records *records, struct numaperf__rec
 void numaperf__record_put(struct numaperf__records *records, struct numaperf__record_cache *cache,
                           struct numaperf__record *record);
 
+/* The mappings of the first chunks, at most `max`; how many. Any thread. */
+size_t numaperf__records_ranges(const struct numaperf__records *records,
+                                struct numaperf__audit_range *out, size_t max);
 /* How many exist, free or not. Any thread. */
 uint32_t numaperf__records_made(const struct numaperf__records *records);
 /* Records that are free and in no cache; while nobody gets or puts. */

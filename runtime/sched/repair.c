@@ -138,6 +138,18 @@ static int repair_ring_pages(struct numaperf__auditor *auditor,
     return rc;
 }
 
+static int repair_queue_pages(const struct numaperf_worker *worker)
+{
+    struct numaperf__audit_range ranges[NUMAPERF__QUEUE_RANGES_MAX];
+    size_t count = numaperf__worker_queue_ranges(worker, ranges);
+    int rc = 0;
+    for (size_t i = 0; i < count; i++) {
+        int one = numaperf__audit_put_back(&ranges[i], worker->node->id);
+        rc = rc == 0 ? one : rc;
+    }
+    return rc;
+}
+
 /* What is elsewhere alone: a mapping that is in order is left alone. */
 static int repair_pages(struct numaperf__auditor *auditor, const struct numaperf_worker *worker)
 {
@@ -150,11 +162,9 @@ static int repair_pages(struct numaperf__auditor *auditor, const struct numaperf
         rc = numaperf__audit_put_back(&range, worker->node->id);
     }
     numaperf__look_at(worker, NUMAPERF__PART_QUEUES, &look);
-    if (look.verdict == NUMAPERF__LOOK_DRIFTED && numaperf__worker_queue_range(worker, &range)) {
-        int one = numaperf__audit_put_back(&range, worker->node->id);
-        rc = rc == 0 ? one : rc;
-    }
-    int one = numaperf__arena_put_back(worker->arena, &auditor->stopping);
+    int one = look.verdict == NUMAPERF__LOOK_DRIFTED ? repair_queue_pages(worker) : 0;
+    rc = rc == 0 ? one : rc;
+    one = numaperf__arena_put_back(worker->arena, &auditor->stopping);
     rc = rc == 0 ? one : rc;
     numaperf__look_at(worker, NUMAPERF__PART_RING, &look);
     one = look.verdict == NUMAPERF__LOOK_DRIFTED ? repair_ring_pages(auditor, worker) : 0;

@@ -384,9 +384,11 @@ int numaperf__worker_stack_create(struct numaperf_worker *worker);
    worker's thread exists. */
 void numaperf__worker_stack_range(const struct numaperf_worker *worker,
                                   struct numaperf__audit_range *out);
-/* The queues of its node; false, and nothing written, but for the first worker of a node. */
-bool numaperf__worker_queue_range(const struct numaperf_worker *worker,
-                                  struct numaperf__audit_range *out);
+/* Of a node's tasks: its queues, its workers' timers, and the first chunks of its records, which is
+   more than a node's default limit asks for. How many; 0 but for the first worker of a node. */
+#define NUMAPERF__QUEUE_RANGES_MAX 64u
+size_t numaperf__worker_queue_ranges(const struct numaperf_worker *worker,
+                                     struct numaperf__audit_range out[NUMAPERF__QUEUE_RANGES_MAX]);
 size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
                                     struct numaperf__audit_range out[2]);
 /* Undo numaperf__worker_place(), on the same thread; the arena stays until destroy. */

@@ -46,9 +46,10 @@ static struct page_count pages_of(const struct numaperf_worker *worker, const ch
     int node = worker->node->id;
     if (strcmp(part, "stack") == 0)
         count_pages(worker->stack_base, worker->stack_length, node, &count);
-    const numaperf_region_t *places = worker->node->places;
-    if (strcmp(part, "queues") == 0 && worker->index == worker->node->first_worker)
-        count_pages(numaperf_region_data(places), numaperf_region_length(places), node, &count);
+    const numaperf_region_t *tasks[] = {worker->node->places, worker->node->timers};
+    bool shown = strcmp(part, "queues") == 0 && worker->index == worker->node->first_worker;
+    for (int i = 0; i < 2 && shown; i++)
+        count_pages(numaperf_region_data(tasks[i]), numaperf_region_length(tasks[i]), node, &count);
     for (int i = 0; i < 2 && strcmp(part, "ring") == 0; i++) {
         if (worker->ring_length[i] > 0)
             count_pages(worker->ring_base[i], worker->ring_length[i], node, &count);
