@@ -39,6 +39,7 @@
 #include "sched/stall.h"
 #include "sched/timer.h"
 
+#include <sched.h>
 #include <time.h>
 
 #define IDLE_BARREN_MAX 32u /* fruitless rounds before the PU is offered to others */
@@ -199,20 +200,6 @@ static enum idle_found idle_spin(struct numaperf_worker *worker, uint64_t start_
     }
 }
 
-/*
- * Whether to spin: when waits are short, mostly, and spins are not in vain. They are where whom it
- * waits for needs this very PU; then it tries again at times, ever more rarely.
- */
-static bool idle_may_spin(struct numaperf_worker *worker)
-{
-    if (worker->idle_gap_ns > worker->rt->config.spin_ns_max)
-        return false;
-    if (worker->spin_skip == 0)
-        return true;
-    worker->spin_skip--;
-    return false;
-}
-
 static void idle_learn_spin(struct numaperf_worker *worker, bool vain)
 {
     if (!vain)
@@ -220,6 +207,29 @@ static void idle_learn_spin(struct numaperf_worker *worker, bool vain)
     else if (worker->spin_penalty < IDLE_PENALTY_MAX)
         worker->spin_penalty++;
     worker->spin_skip = (1u << worker->spin_penalty) - 1;
+}
+
+/*
+ * Spins are for waits that are short, mostly. They are in vain where whom it waits for needs this
+ * very PU: then it is offered to him, once, and a spin is tried ever more rarely. While that lasts
+ * the worker counts as searching, so nobody has to wake it.
+ */
+static enum idle_found idle_look_around(struct numaperf_worker *worker, uint64_t start_ns,
+                                        uint64_t timeout_ns, struct numaperf__task *out)
+{
+    uint64_t spin_ns = worker->rt->config.spin_ns_max;
+    if (spin_ns == 0 || worker->idle_gap_ns > spin_ns)
+        return IDLE_NOTHING;
+    if (worker->spin_skip > 0) {
+        worker->spin_skip--;
+        (void)sched_yield(); /* cannot fail on Linux */
+        return numaperf__take_any(worker, out) ? IDLE_TASK : IDLE_NOTHING;
+    }
+    numaperf__counter_add_owner(&worker->counters.spins, 1);
+    enum idle_found found =
+        idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns, out);
+    idle_learn_spin(worker, found == IDLE_NOTHING && spin_ns < timeout_ns);
+    return found;
 }
 
 /* How long to nap over tasks that may be taken at `deadline_ns`: longer and longer as long as those
@@ -300,7 +310,7 @@ static void idle_nap_when_barren(struct numaperf_worker *worker)
         worker->barren = 0;
     } else if (++worker->barren >= IDLE_BARREN_MAX) {
         worker->barren = 0;
-        /* Not sched_yield(): who yields again and again may keep a PU for seconds on 6.18. */
+        /* Not sched_yield(), after which it might be this thread's turn again. */
         const struct timespec pause = {.tv_sec = 0, .tv_nsec = IDLE_BARREN_NAP_NS};
         (void)nanosleep(&pause, NULL); /* shorter when a signal comes, which is as well */
     }
@@ -318,17 +328,11 @@ static uint64_t idle_timeout_ns(struct numaperf_worker *worker)
 static bool idle_rest(struct numaperf_worker *worker, uint64_t timeout_ns,
                       struct numaperf__task *out)
 {
-    uint64_t spin_ns = worker->rt->config.spin_ns_max;
     uint64_t start_ns = numaperf__clock_now_ns();
-    enum idle_found found = IDLE_NOTHING;
-    if (spin_ns > 0 && idle_may_spin(worker)) {
-        numaperf__counter_add_owner(&worker->counters.spins, 1);
-        found = idle_spin(worker, start_ns, spin_ns < timeout_ns ? spin_ns : timeout_ns, out);
-        idle_learn_spin(worker, found == IDLE_NOTHING && spin_ns < timeout_ns);
-    }
+    enum idle_found found = idle_look_around(worker, start_ns, timeout_ns, out);
     if (found == IDLE_NOTHING) /* asked again: the spin took its time */
         idle_sleep(worker, idle_timeout_ns(worker));
-    if (spin_ns > 0)
+    if (worker->rt->config.spin_ns_max > 0)
         idle_learn_gap(worker, numaperf__clock_now_ns() - start_ns);
     return found == IDLE_TASK || numaperf__take_any(worker, out);
 }
