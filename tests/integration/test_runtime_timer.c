@@ -77,7 +77,7 @@ static void check_precision(uint32_t backend)
     }
     print_message("worst: %llu ns late\n", (unsigned long long)worst_ns);
     if (!test_is_slow())
-        assert_true(worst_ns < 50 * MS_NS);
+        assert_true(worst_ns < test_limit_ns(5));
     scene_close();
 }
 
@@ -250,7 +250,7 @@ static void timer_that_is_restarted_in_time_does_not_expire(void **state)
     }
     assert_true(runtime_reaches(&scene.expired, 1) || test_is_slow());
     if (!test_is_slow())
-        assert_true(alarm_late_ns(&alarms[0]) < 50 * MS_NS);
+        assert_true(alarm_late_ns(&alarms[0]) < test_limit_ns(5));
     scene_close();
 }
 
