@@ -128,7 +128,12 @@ static void row_changes_what_it_says_and_leaves_the_rest(void **state)
         numaperf__rule_default(NUMAPERF_STEAL_LOCAL_THEN_SOCKET_THEN_REMOTE, 21);
     numaperf_steal_rule_t row = NUMAPERF_STEAL_RULE_INIT;
     struct numaperf__rule rule = numaperf__rule_apply(&row, &defaults);
-    assert_memory_equal(&rule, &defaults, sizeof(rule));
+    assert_int_equal(rule.allowed, defaults.allowed);
+    assert_int_equal(rule.backlog_min, defaults.backlog_min);
+    assert_int_equal(rule.batch_max, defaults.batch_max);
+    assert_int_equal(rule.wait_ns_min, defaults.wait_ns_min);
+    assert_int_equal(rule.budget_per_s, defaults.budget_per_s);
+    assert_int_equal(rule.budget_burst, defaults.budget_burst);
 
     row.backlog_min = 3;
     row.batch_max = 9;
