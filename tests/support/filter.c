@@ -29,6 +29,7 @@ __attribute__((visibility("default"))) const char *__tsan_default_suppressions(v
     return "race:epoll_create1\n"
            "race:eventfd\n"
            "race:closedir\n"
+           "race:numaperf__kernel_text_read\n"
            "race:pipe2\n"
            "race:ring_prep\n"
            "race:ring_sqe\n"
