@@ -8,12 +8,11 @@
 
 #include <numaperf/arena.h>
 
+#include "support/sleeper.h"
 #include "support/stress.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -21,7 +20,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -145,73 +143,32 @@ static void every_task_comes_out_once_and_in_order(void **state)
 
 /* ---- a sleeper ---- */
 
-static struct {
-    atomic_int asleep;
-    sem_t wake;
-    atomic_uint taken;
-    atomic_bool lost;
-    uint32_t wanted;
-} sleeper;
-
-static void sleeper_sleep(void)
+static void sleeper_push(uint32_t number)
 {
-    atomic_store_explicit(&sleeper.asleep, 1, memory_order_seq_cst);
-    if (numaperf__deque_has_work(&deque) && atomic_exchange(&sleeper.asleep, 0) == 1)
-        return;
-    struct timespec limit;
-    (void)clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += (time_t)(test_limit_ns(5) / 1000000000u);
-    int rc = 0;
-    do
-        rc = sem_timedwait(&sleeper.wake, &limit);
-    while (rc != 0 && errno == EINTR);
-    if (rc != 0)
-        atomic_store(&sleeper.lost, true);
+    const struct numaperf__task task = task_of(number);
+    if (numaperf__deque_room_owner(&deque) == 0)
+        abort();
+    numaperf__deque_push_owner(&deque, &task, 1);
 }
 
-static void *sleeper_main(void *arg)
+static bool sleeper_take(void)
 {
-    (void)arg;
-    while (atomic_load(&sleeper.taken) < sleeper.wanted && !atomic_load(&sleeper.lost)) {
-        struct numaperf__task task;
-        if (numaperf__deque_steal_thief(&deque, &task, 1) == 1)
-            (void)atomic_fetch_add(&sleeper.taken, 1);
-        else
-            sleeper_sleep();
-    }
-    return NULL;
+    struct numaperf__task task;
+    return numaperf__deque_steal_thief(&deque, &task, 1) == 1;
+}
+
+static bool sleeper_has_work(void)
+{
+    return numaperf__deque_has_work(&deque);
 }
 
 static void sleeper_is_never_left_with_a_task(void **state)
 {
     (void)state;
-    uint64_t random = stress_seed();
-    sleeper.wanted = (uint32_t)stress_count(300000);
-    atomic_store(&sleeper.taken, 0);
-    atomic_store(&sleeper.asleep, 0);
-    assert_int_equal(sem_init(&sleeper.wake, 0, 0), 0);
+    static const struct sleeper_queue queue = {sleeper_push, sleeper_take, sleeper_has_work};
     memset(slots, 0, sizeof(slots));
     numaperf__deque_init(&deque, slots, PLACES);
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, sleeper_main, NULL), 0);
-    for (uint32_t i = 0; i < sleeper.wanted && !atomic_load(&sleeper.lost); i++) {
-        /* One at a time, about when it falls asleep: nothing else would wake it. */
-        for (uint64_t k = stress_below(&random, 400); k > 0; k--)
-            numaperf__cpu_relax();
-        const struct numaperf__task task = task_of(i);
-        assert_true(numaperf__deque_room_owner(&deque) > 0);
-        numaperf__deque_push_owner(&deque, &task, 1);
-        if (atomic_load_explicit(&sleeper.asleep, memory_order_seq_cst) == 1 &&
-            atomic_exchange(&sleeper.asleep, 0) == 1)
-            (void)sem_post(&sleeper.wake);
-        while (atomic_load(&sleeper.taken) <= i && !atomic_load(&sleeper.lost))
-            (void)sched_yield();
-    }
-    if (!atomic_load(&sleeper.lost) && atomic_exchange(&sleeper.asleep, 0) == 1)
-        (void)sem_post(&sleeper.wake);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_false(atomic_load(&sleeper.lost));
-    (void)sem_destroy(&sleeper.wake);
+    assert_true(sleeper_survives(&queue, (uint32_t)stress_count(300000), stress_seed()));
 }
 
 int main(void)

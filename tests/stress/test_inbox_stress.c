@@ -6,19 +6,17 @@
  */
 #include "sched/inbox.h"
 
+#include "support/sleeper.h"
 #include "support/stress.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -161,74 +159,30 @@ static void every_task_comes_out_once_and_in_order(void **state)
 
 /* ---- a sleeper ---- */
 
-static struct {
-    atomic_int asleep;
-    sem_t wake;
-    atomic_uint taken;
-    atomic_bool lost;
-    uint32_t wanted;
-} sleeper;
-
-static void sleeper_sleep(void)
+static void sleeper_push(uint32_t number)
 {
-    atomic_store_explicit(&sleeper.asleep, 1, memory_order_seq_cst);
-    bool stays = numaperf__inbox_has_work(&inbox);
-    if (stays && atomic_exchange(&sleeper.asleep, 0) == 1)
-        return;
-    struct timespec limit;
-    (void)clock_gettime(CLOCK_REALTIME, &limit);
-    limit.tv_sec += (time_t)(test_limit_ns(5) / 1000000000u);
-    int rc = 0;
-    do
-        rc = sem_timedwait(&sleeper.wake, &limit);
-    while (rc != 0 && errno == EINTR);
-    if (rc != 0)
-        atomic_store(&sleeper.lost, true);
+    push(0, number, 1);
 }
 
-static void *sleeper_main(void *arg)
+static bool sleeper_take(void)
 {
-    (void)arg;
-    while (atomic_load(&sleeper.taken) < sleeper.wanted && !atomic_load(&sleeper.lost)) {
-        struct numaperf__task task;
-        if (numaperf__inbox_pop(&inbox, &task))
-            (void)atomic_fetch_add(&sleeper.taken, 1);
-        else
-            sleeper_sleep();
-    }
-    return NULL;
+    struct numaperf__task task;
+    return numaperf__inbox_pop(&inbox, &task);
+}
+
+static bool sleeper_has_work(void)
+{
+    return numaperf__inbox_has_work(&inbox);
 }
 
 static void sleeper_is_never_left_with_a_task(void **state)
 {
     (void)state;
-    uint64_t random = stress_seed();
-    uint32_t count = (uint32_t)stress_count(300000);
-    sleeper.wanted = count;
-    atomic_store(&sleeper.taken, 0);
-    atomic_store(&sleeper.asleep, 0);
-    assert_int_equal(sem_init(&sleeper.wake, 0, 0), 0);
+    static const struct sleeper_queue queue = {sleeper_push, sleeper_take, sleeper_has_work};
     memset(slots, 0, sizeof(slots));
     numaperf__inbox_init(&inbox, slots, PLACES, 0);
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, sleeper_main, NULL), 0);
-    for (uint32_t i = 0; i < count && !atomic_load(&sleeper.lost); i++) {
-        /* One at a time, about when it falls asleep: nothing else would wake it. */
-        for (uint64_t k = stress_below(&random, 400); k > 0; k--)
-            numaperf__cpu_relax();
-        push(0, i, 1);
-        if (atomic_load_explicit(&sleeper.asleep, memory_order_seq_cst) == 1 &&
-            atomic_exchange(&sleeper.asleep, 0) == 1)
-            (void)sem_post(&sleeper.wake);
-        while (atomic_load(&sleeper.taken) <= i && !atomic_load(&sleeper.lost))
-            (void)sched_yield();
-    }
-    if (atomic_load(&sleeper.taken) == count && atomic_exchange(&sleeper.asleep, 0) == 1)
-        (void)sem_post(&sleeper.wake);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_false(atomic_load(&sleeper.lost));
+    assert_true(sleeper_survives(&queue, (uint32_t)stress_count(300000), stress_seed()));
     numaperf__inbox_fini(&inbox);
-    (void)sem_destroy(&sleeper.wake);
 }
 
 int main(void)
