@@ -33,23 +33,18 @@ static bool submit_accepts(const numaperf_rt_t *rt)
 }
 
 /* Tasks of a node that wait, in all its queues. */
-static uint64_t submit_waiting(const numaperf_rt_t *rt, const struct numaperf__node *node)
+uint64_t numaperf__submit_waiting(const struct numaperf__node *node)
 {
     uint64_t sum = 0;
     for (uint32_t p = 0; p < NUMAPERF__PRIORITIES; p++) {
         sum += numaperf__inbox_depth(&node->unbound[p]) + numaperf__inbox_depth(&node->fixed[p]);
         for (uint32_t i = 0; i < node->worker_count; i++) {
-            const struct numaperf_worker *worker = &rt->workers[node->first_worker + i];
+            const struct numaperf_worker *worker = &node->rt->workers[node->first_worker + i];
             sum += numaperf__inbox_depth(&worker->bound[p]);
             sum += numaperf__deque_depth(&worker->local[p]);
         }
     }
     return sum;
-}
-
-uint64_t numaperf__submit_waiting(const struct numaperf__node *node)
-{
-    return submit_waiting(node->rt, node);
 }
 
 static bool submit_has_room(const numaperf_rt_t *rt, const struct numaperf__node *node,
@@ -60,7 +55,7 @@ static bool submit_has_room(const numaperf_rt_t *rt, const struct numaperf__node
      * have to spill need look at them all. */
     if (limit == UINT64_MAX || (!node->limit_is_tight && numaperf__inbox_has_place(inbox, count)))
         return true;
-    uint64_t waiting = submit_waiting(rt, node);
+    uint64_t waiting = numaperf__submit_waiting(node);
     return waiting <= limit && count <= limit - waiting;
 }
 
@@ -114,7 +109,7 @@ static bool submit_may_keep(struct numaperf_worker *worker, size_t count)
         return true;
     }
     uint64_t limit = worker->rt->config.task_limit_per_node;
-    uint64_t waiting = submit_waiting(worker->rt, worker->node);
+    uint64_t waiting = numaperf__submit_waiting(worker->node);
     if (waiting > limit || count > limit - waiting)
         return false;
     uint64_t left = limit - waiting - count;
@@ -248,7 +243,7 @@ static struct numaperf__node *submit_any_node(numaperf_rt_t *rt)
     uint64_t best_waiting = UINT64_MAX;
     for (uint32_t i = 0; i < rt->node_count; i++) {
         struct numaperf__node *node = &rt->nodes[(start + i) % rt->node_count];
-        uint64_t waiting = submit_waiting(rt, node);
+        uint64_t waiting = numaperf__submit_waiting(node);
         int32_t idle = atomic_load_explicit(&node->searching, memory_order_relaxed) +
                        atomic_load_explicit(&node->sleeping, memory_order_relaxed);
         if (waiting == 0 && idle > 0)

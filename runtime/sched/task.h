@@ -19,7 +19,7 @@ struct numaperf__task {
     void *arg;
     numaperf_cancel_fn on_cancel; /* NULL: the runtime's */
     uint32_t home;                /* index of the node it was spawned to, within the runtime */
-    uint32_t stamp;               /* of its submission: numaperf__stamp_now(); 0: it has none */
+    uint32_t stamp;               /* of its submission: numaperf__stamp_of(); 0: it has none */
 };
 
 /* Clock of the stamps: units of 2^10 ns, so that it comes round after 73 minutes. */
