@@ -9,8 +9,10 @@
 #include <numaperf/device.h>
 #include <numaperf/enforce.h>
 #include <numaperf/error.h>
+#include <numaperf/file.h>
 #include <numaperf/group.h>
 #include <numaperf/loop.h>
+#include <numaperf/net.h>
 #include <numaperf/pin.h>
 #include <numaperf/region.h>
 #include <numaperf/runtime.h>

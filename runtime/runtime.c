@@ -49,7 +49,7 @@ _Static_assert(offsetof(numaperf_rt_config_t, topology) == 160, "public struct: 
 _Static_assert(offsetof(numaperf_rt_config_t, on_worker_start) == 192, "public: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, audit_policy) == 248, "public: append only");
 _Static_assert(offsetof(numaperf_rt_config_t, steal_rules) == 256, "public: append only");
-_Static_assert(sizeof(numaperf_rt_config_t) == 288, "public struct: append only");
+_Static_assert(sizeof(numaperf_rt_config_t) == 304, "public struct: append only");
 _Static_assert(sizeof(numaperf_steal_rule_t) == 48, "public struct: append only");
 _Static_assert(sizeof(numaperf_violation_t) == 216, "public struct: append only");
 

@@ -21,7 +21,8 @@ enum {
     NUMAPERF_PROBE_SECCOMP = 2,      /* a seccomp filter refuses the system call */
     NUMAPERF_PROBE_SYSCTL = 3,       /* switched off by a kernel setting */
     NUMAPERF_PROBE_TOO_OLD = 4,      /* this kernel does not have it */
-    NUMAPERF_PROBE_FAILED = 5        /* anything else; see the summary */
+    NUMAPERF_PROBE_FAILED = 5,       /* anything else; see the summary */
+    NUMAPERF_PROBE_NOT_ASKED = 6     /* not tried: nobody asked for it */
 };
 
 typedef struct numaperf_capabilities {

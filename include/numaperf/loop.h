@@ -6,6 +6,7 @@
 #ifndef NUMAPERF_LOOP_H
 #define NUMAPERF_LOOP_H
 
+#include <numaperf/arena.h>
 #include <numaperf/version.h>
 
 #include <stdbool.h>
@@ -13,10 +14,19 @@
 
 NUMAPERF_BEGIN_DECLS
 
+struct io_uring_sqe;
 struct uv_handle_s;
 struct uv_loop_s;
 struct uv_process_s;
 struct uv_process_options_s;
+
+/* Bits of numaperf_loop_config_t.flags, and of numaperf_rt_config_t.io_flags. */
+enum {
+    NUMAPERF_LOOP_SQPOLL = 1u << 0,   /* a kernel thread on the loop's node submits; it takes a PU
+                                         while there is I/O: off by default, and refused where a CPU
+                                         quota would make the loop pay for it */
+    NUMAPERF_LOOP_BUSY_POLL = 1u << 1 /* waits poll the network device (NAPI); off by default */
+};
 
 /* Which kernel interface a loop waits in. */
 enum {
@@ -29,15 +39,18 @@ typedef struct numaperf_loop numaperf_loop_t;
 
 typedef struct numaperf_loop_config {
     uint32_t size;             /* bytes of this struct the caller knows; set by _INIT */
-    uint32_t flags;            /* none yet; an unknown bit is -EINVAL */
+    uint32_t flags;            /* NUMAPERF_LOOP_*; an unknown bit is -EINVAL */
     struct uv_loop_s *uv_loop; /* an initialised loop to adopt; NULL: an own one is made */
     uint32_t backend;          /* NUMAPERF_IO_*; 0 is AUTO */
     uint32_t ring_entries;     /* submission entries, at most 32768; 0 is 256 */
+    uint32_t buffer_bytes;     /* of a receive buffer of the sockets; 0 is 64 KiB; a power of two */
+    uint32_t buffer_count;     /* how many of them; 0: 64 where the kernel fills them piece by
+                                  piece, else 256; a power of two, at most 32768 */
 } numaperf_loop_config_t;
 
-#define NUMAPERF_LOOP_CONFIG_INIT                  \
-    {                                              \
-        sizeof(numaperf_loop_config_t), 0, 0, 0, 0 \
+#define NUMAPERF_LOOP_CONFIG_INIT                        \
+    {                                                    \
+        sizeof(numaperf_loop_config_t), 0, 0, 0, 0, 0, 0 \
     }
 
 /**
@@ -104,6 +117,72 @@ NUMAPERF_API int numaperf_loop_backend(const numaperf_loop_t *loop);
  * Threads:  any.
  */
 NUMAPERF_API const char *numaperf_loop_backend_reason(const numaperf_loop_t *loop);
+
+/*
+ * What of io_uring a loop uses: NUMAPERF_PROBE_* of <numaperf/capabilities.h>, each found by doing
+ * it on the ring itself.
+ */
+typedef struct numaperf_loop_features {
+    uint32_t size;          /* bytes of this struct the caller knows; set by _INIT */
+    uint32_t ring;          /* OK; else none of the others is */
+    uint32_t defer_taskrun; /* else completions interrupt the thread */
+    uint32_t own_memory;    /* NO_MMAP: the ring lies in memory bound by us, not the kernel's */
+    uint32_t buffer_ring;   /* provided buffers; else a receive has to be told its buffer */
+    uint32_t buffer_incremental; /* a buffer is filled piece by piece */
+    uint32_t accept_multishot;
+    uint32_t receive_multishot;
+    uint32_t send_zero_copy;
+    uint32_t direct_descriptors;
+    uint32_t message_ring; /* MSG_RING */
+    uint32_t iowq_affinity;
+    uint32_t busy_poll; /* NAPI; NUMAPERF_PROBE_NOT_ASKED unless asked for */
+    uint32_t sqpoll;    /* the same */
+} numaperf_loop_features_t;
+
+#define NUMAPERF_LOOP_FEATURES_INIT                                             \
+    {                                                                           \
+        sizeof(numaperf_loop_features_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+    }
+
+/**
+ * What of io_uring the loop uses. Probed once a process and kernel feature.
+ *
+ * Returns:  0; -EINVAL.
+ * Threads:  any.
+ * Source:   io_uring_setup(2), io_uring_register(2).
+ */
+NUMAPERF_API int numaperf_loop_features(const numaperf_loop_t *loop, numaperf_loop_features_t *out);
+
+/* Fills a request, all but its user_data. */
+typedef void (*numaperf_sqe_fill_fn)(struct io_uring_sqe *sqe, void *data);
+/* It completed: `result` and `cqe_flags` of the CQE. The last call has no IORING_CQE_F_MORE. */
+typedef void (*numaperf_sqe_done_fn)(int32_t result, uint32_t cqe_flags, void *data);
+
+/**
+ * Submit a request of the user's own, for what this library has no call for. It rides the loop's
+ * next submission, keeps a loop of the user alive, and is cancelled when the loop closes.
+ *
+ * `fill` is called once, inside this call; `done` at least once, never inside it. Not allowed,
+ * since there would be no completion to account for or others would be held up:
+ * IOSQE_CQE_SKIP_SUCCESS, IOSQE_IO_LINK, IOSQE_IO_HARDLINK, IOSQE_IO_DRAIN.
+ *
+ * Returns:  0; -EINVAL an argument, or such a flag, and nothing is submitted; -EBUSY the kernel is
+ *           short of memory; -ENOMEM; NUMAPERF_E_UNSUPPORTED without a ring; NUMAPERF_E_STOPPING.
+ * Threads:  owner.
+ * Source:   io_uring_enter(2).
+ */
+NUMAPERF_API int numaperf_loop_sqe(numaperf_loop_t *loop, numaperf_sqe_fill_fn fill,
+                                   numaperf_sqe_done_fn done, void *data);
+
+/**
+ * The arena that buffers of its sockets and files come from: a worker's own, else one the loop has
+ * made on the node of the thread that first used it.
+ *
+ * Returns:  the arena; NULL for NULL, or before there is one.
+ * Owner:    `loop`.
+ * Threads:  owner.
+ */
+NUMAPERF_API numaperf_arena_t *numaperf_loop_arena(numaperf_loop_t *loop);
 
 /**
  * uv_spawn() for a pinned thread: the child gets the affinity and the memory policy that the

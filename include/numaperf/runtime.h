@@ -207,12 +207,16 @@ typedef struct numaperf_rt_config {
     uint64_t steal_rule_count;                /* at most 4096 */
     numaperf_stall_cb on_stall;               /* on a thread of the runtime's own */
     numaperf_room_cb on_room;                 /* on a worker of the node */
+    uint32_t io_flags;                        /* NUMAPERF_LOOP_* of every worker's loop */
+    uint32_t buffer_bytes; /* of every worker's loop, as in numaperf_loop_config_t */
+    uint32_t buffer_count; /* the same */
+    uint32_t reserved;     /* 0 */
 } numaperf_rt_config_t;
 
 #define NUMAPERF_RT_CONFIG_INIT                                                                    \
     {                                                                                              \
         sizeof(numaperf_rt_config_t), 0, 0, 0, 0, 0, 0, 0, {{0}}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
-            0, 0, 0, 0, 0, 0                                                                       \
+            0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                           \
     }
 
 /* Bits of numaperf_spawn_options_t.flags. */
@@ -517,6 +521,14 @@ NUMAPERF_API int numaperf_worker_thread_id(const numaperf_worker_t *worker);
  * Threads:  owner.
  */
 NUMAPERF_API struct uv_loop_s *numaperf_worker_loop(numaperf_worker_t *worker);
+
+/**
+ * The loop of a worker as sockets and files take it, see <numaperf/net.h> and <numaperf/file.h>.
+ *
+ * Owner:    the worker.
+ * Threads:  owner.
+ */
+NUMAPERF_API numaperf_loop_t *numaperf_worker_io(numaperf_worker_t *worker);
 
 /**
  * The arena of a worker, on its node.

@@ -30,6 +30,7 @@
 #include <time.h>
 #include <uv.h>
 
+#define HOSTED_CLOSE_WAIT_NS 10000000u /* a turn of the close; what is awaited ends the wait */
 #define HOSTED_POLL_NS 50000u /* on epoll, how often a worker that does not wait looks for I/O */
 
 /* ---- create ---- */
@@ -94,6 +95,7 @@ int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *
                                           .done = hosted_wake_done,
                                           .fd = wake->fd,
                                           .buffer = &loop->wake_count,
+                                          .offset = UINT64_MAX,
                                           .length = sizeof(loop->wake_count)};
     loop->uv_due = true;
     *out = loop;
@@ -146,6 +148,7 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
 
     /* First: what is done now may start timers, which must not count from a stale time. */
     uv_update_time(loop->uv);
+    numaperf__loop_turn_tenants(loop);
     if (loop->ring != NULL && numaperf__ring_pending(loop->ring)) {
         int rc = numaperf__ring_flush(loop->ring);
         NUMAPERF_ASSERT(rc == 0);
@@ -162,6 +165,7 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
         else if (!hosted_arm(loop, &loop->poll_op))
             loop->uv_due = true;
     }
+    numaperf__loop_turn_tenants(loop);
 }
 
 void numaperf__loop_refresh_time(numaperf_loop_t *loop)
@@ -180,6 +184,8 @@ void numaperf__loop_refresh_time(numaperf_loop_t *loop)
 
 bool numaperf__loop_ready(numaperf_loop_t *loop)
 {
+    if (loop->has_dirty)
+        return true;
     if (loop->ring != NULL)
         return numaperf__ring_pending(loop->ring);
     /* Only the kernel knows, and a spin may be long: asked as often as when busy with tasks. */
@@ -195,7 +201,7 @@ bool numaperf__loop_ready(numaperf_loop_t *loop)
 
 uint64_t numaperf__loop_timeout_ns(numaperf_loop_t *loop)
 {
-    if (loop->uv_due || hosted_has_to_prepare(loop))
+    if (loop->uv_due || loop->has_dirty || hosted_has_to_prepare(loop))
         return 0;
     uv_update_time(loop->uv);
     int timeout_ms = uv_backend_timeout(loop->uv);
@@ -260,12 +266,20 @@ static void hosted_empty_ring(numaperf_loop_t *loop)
     }
 }
 
+static void hosted_turn_and_wait(numaperf_loop_t *loop)
+{
+    numaperf__loop_turn(loop);
+    if (!numaperf__loop_ready(loop))
+        numaperf__loop_wait(loop, HOSTED_CLOSE_WAIT_NS);
+}
+
 void numaperf__loop_close_hosted(numaperf_loop_t *loop)
 {
     if (loop == NULL)
         return;
     NUMAPERF_ASSERT(loop->hosted);
 
+    numaperf__loop_end_tenants(loop, hosted_turn_and_wait);
     /* uv_loop_close() would hang on the armed poll: first the ring lets go of libuv. */
     loop->closing = true;
     if (loop->ring != NULL)

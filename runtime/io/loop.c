@@ -33,9 +33,11 @@
 #include <uv.h>
 
 #define LOOP_RING_ENTRIES_MAX 32768u
+#define LOOP_BUFFER_BYTES_MAX (16u << 20)
+#define LOOP_BUFFER_COUNT_MAX 32768u
 #define LOOP_CONFIG_MIN_SIZE 24u /* the first release's */
 
-_Static_assert(sizeof(numaperf_loop_config_t) == 24, "public struct: append only");
+_Static_assert(sizeof(numaperf_loop_config_t) == 32, "public struct: append only");
 _Static_assert(offsetof(numaperf_loop_config_t, uv_loop) == 8, "public struct: append only");
 _Static_assert(offsetof(numaperf_loop_config_t, backend) == 16, "public struct: append only");
 
@@ -152,21 +154,37 @@ static void loop_settle_reference(numaperf_loop_t *loop)
         uv_unref((uv_handle_t *)&loop->completions);
 }
 
+/* Something is left to do: the poll of uv_run() returns at once, and comes back here. */
+static void loop_poke(numaperf_loop_t *loop)
+{
+    numaperf__wake_signal(&loop->ring_event);
+}
+
 static void loop_reap(numaperf_loop_t *loop)
 {
     (void)numaperf__ring_reap(loop->ring,
                               NUMAPERF__LOOP_REAP_MAX); /* what is left signals again below */
     if (numaperf__ring_pending(loop->ring))
-        numaperf__wake_signal(&loop->ring_event);
+        loop_poke(loop);
     loop_settle_reference(loop);
 }
 
 static void loop_submit_prepare(uv_prepare_t *handle)
 {
     numaperf_loop_t *loop = NUMAPERF_CONTAINER_OF(handle, numaperf_loop_t, submit);
-    int rc = numaperf__ring_flush(loop->ring);
-    NUMAPERF_ASSERT(rc == 0);
-    loop_reap(loop);
+    numaperf__loop_turn_tenants(loop);
+    if (loop->ring != NULL) {
+        int rc = numaperf__ring_flush(loop->ring);
+        NUMAPERF_ASSERT(rc == 0);
+        loop_reap(loop);
+        /* What these callbacks asked for must not wait for the next event. */
+        numaperf__loop_turn_tenants(loop);
+        rc = numaperf__ring_flush(loop->ring);
+        NUMAPERF_ASSERT(rc == 0);
+        loop_settle_reference(loop);
+    }
+    if (loop->has_dirty || (loop->ring != NULL && numaperf__ring_pending(loop->ring)))
+        loop_poke(loop);
 }
 
 static void loop_completions_ready(uv_poll_t *handle, int status, int events)
@@ -175,6 +193,8 @@ static void loop_completions_ready(uv_poll_t *handle, int status, int events)
     (void)events;
     numaperf_loop_t *loop = NUMAPERF_CONTAINER_OF(handle, numaperf_loop_t, completions);
     numaperf__wake_drain(&loop->ring_event);
+    if (loop->ring == NULL)
+        return; /* a poke: the prepare handle has what it wants */
     /* The eventfd says that work is deferred, not that a completion is posted: get events. */
     int rc = numaperf__ring_flush(loop->ring);
     NUMAPERF_ASSERT(rc == 0);
@@ -208,15 +228,14 @@ static void loop_detach(numaperf_loop_t *loop)
 /* Have the ring signal. A filter may refuse this where it let the ring be made. */
 static int loop_register(numaperf_loop_t *loop, uint32_t backend)
 {
-    if (loop->ring == NULL)
-        return 0;
     int rc = numaperf__wake_init(&loop->ring_event);
     if (rc < 0)
-        return numaperf__fail(rc, -rc, "eventfd", "no descriptor for the ring's signal");
+        return numaperf__fail(rc, -rc, "eventfd", "no descriptor for the loop's signal");
+    if (loop->ring == NULL)
+        return 0;
     rc = numaperf__ring_register_eventfd(loop->ring, loop->ring_event.fd);
     if (rc == 0)
         return 0;
-    numaperf__wake_fini(&loop->ring_event);
     return numaperf__loop_refused(loop, backend, rc, "io_uring_register");
 }
 
@@ -253,6 +272,14 @@ static int loop_config_check(const numaperf_loop_config_t *cfg)
     if (cfg->ring_entries > LOOP_RING_ENTRIES_MAX)
         return numaperf__fail(-EINVAL, 0, "loop", "ring_entries %u is above %u", cfg->ring_entries,
                               LOOP_RING_ENTRIES_MAX);
+    if ((cfg->buffer_bytes & (cfg->buffer_bytes - 1)) != 0 ||
+        cfg->buffer_bytes > LOOP_BUFFER_BYTES_MAX)
+        return numaperf__fail(-EINVAL, 0, "loop", "buffer_bytes %u is no power of two up to %u",
+                              cfg->buffer_bytes, LOOP_BUFFER_BYTES_MAX);
+    if ((cfg->buffer_count & (cfg->buffer_count - 1)) != 0 ||
+        cfg->buffer_count > LOOP_BUFFER_COUNT_MAX)
+        return numaperf__fail(-EINVAL, 0, "loop", "buffer_count %u is no power of two up to %u",
+                              cfg->buffer_count, LOOP_BUFFER_COUNT_MAX);
     return 0;
 }
 
@@ -282,15 +309,15 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
         numaperf__loop_free(loop);
         return rc;
     }
-    if (loop->ring != NULL) {
-        rc = loop_attach(loop);
-        if (rc < 0) {
-            loop_detach(loop);
-            numaperf__loop_free(loop);
-            return numaperf__fail(rc, -rc, "loop", "the ring cannot be attached: %s",
-                                  numaperf_strerror(rc));
-        }
+    rc = loop_attach(loop);
+    if (rc < 0) {
+        loop_detach(loop);
+        numaperf__loop_free(loop);
+        return numaperf__fail(rc, -rc, "loop", "the ring cannot be attached: %s",
+                              numaperf_strerror(rc));
     }
+    loop->buffer_bytes = cfg.buffer_bytes;
+    loop->buffer_count = cfg.buffer_count;
     *out = loop;
     return 0;
 }
@@ -345,6 +372,13 @@ int numaperf_loop_run(numaperf_loop_t *loop, int mode)
     return rc;
 }
 
+int numaperf__loop_enter(numaperf_loop_t *loop)
+{
+    if (loop->closing)
+        return numaperf__fail(NUMAPERF_E_STOPPING, 0, "loop", "the loop is being closed");
+    return loop->hosted ? 0 : loop_bind(loop);
+}
+
 int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op)
 {
     if (loop->ring == NULL)
@@ -380,6 +414,12 @@ static void loop_count_foreign(uv_handle_t *handle, void *data)
         (*count)++;
 }
 
+/* A tenant's last handles close in it. */
+static void loop_turn_once(numaperf_loop_t *loop)
+{
+    (void)uv_run(loop->uv, UV_RUN_NOWAIT); /* whether others are alive does not matter */
+}
+
 int numaperf_loop_destroy(numaperf_loop_t *loop)
 {
     if (loop == NULL)
@@ -389,6 +429,8 @@ int numaperf_loop_destroy(numaperf_loop_t *loop)
     /* Acquire pairs with the release in numaperf_loop_run(): its thread may have ended since. */
     if (atomic_load_explicit(&loop->running, memory_order_acquire))
         return numaperf__fail(-EBUSY, 0, "loop", "it is running");
+    if (numaperf__loop_has_busy_tenant(loop))
+        return numaperf__fail(-EBUSY, 0, "loop", "sockets, files or requests are still open");
     if (loop->ring != NULL && numaperf__ring_in_flight(loop->ring) > 0)
         return numaperf__fail(-EBUSY, 0, "loop", "ring operations are in flight");
     if (loop->owns_uv) {
@@ -398,6 +440,8 @@ int numaperf_loop_destroy(numaperf_loop_t *loop)
             return numaperf__fail(-EBUSY, 0, "loop", "%u handles, or requests, are still open",
                                   foreign);
     }
+    numaperf__loop_end_tenants(loop, loop_turn_once);
+    loop->closing = true;
     loop_detach(loop);
     numaperf__loop_free(loop);
     return 0;

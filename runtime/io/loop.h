@@ -45,6 +45,52 @@ int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op);
 /* NULL on epoll. */
 struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop);
 
+/* ---- what rooms above hang on a loop ---- */
+
+/* Which one: sockets, files, and requests of the user. Each is made at its first use. */
+enum numaperf__loop_slot {
+    NUMAPERF__LOOP_NET = 0,
+    NUMAPERF__LOOP_FILES,
+    NUMAPERF__LOOP_USER_SQES,
+    NUMAPERF__LOOP_SLOTS
+};
+
+/*
+ * Embedded first in what is hung on the loop, which calls these on its thread. A loop that ends
+ * calls `close` once, turns until `is_closed`, then `destroy`; numaperf_loop_destroy() refuses
+ * while `is_busy`.
+ */
+struct numaperf__loop_tenant {
+    /* Before the ring is submitted, and after completions and libuv: start what callbacks asked
+     * for. Called only when the tenant has said numaperf__loop_mark_dirty(); may be NULL. */
+    void (*turn)(struct numaperf__loop_tenant *tenant);
+    void (*close)(struct numaperf__loop_tenant *tenant);
+    bool (*is_closed)(const struct numaperf__loop_tenant *tenant);
+    bool (*is_busy)(const struct numaperf__loop_tenant *tenant);
+    void (*destroy)(struct numaperf__loop_tenant *tenant);
+    bool is_dirty;
+};
+
+/* Who hangs in a slot; NULL: nobody. */
+struct numaperf__loop_tenant *numaperf__loop_get_tenant(const numaperf_loop_t *loop,
+                                                        enum numaperf__loop_slot slot);
+/* Hang it there. NUMAPERF_E_STOPPING on a loop that is being closed; -EBUSY on another thread. */
+int numaperf__loop_set_tenant(numaperf_loop_t *loop, enum numaperf__loop_slot slot,
+                              struct numaperf__loop_tenant *tenant);
+/* Have `turn` called before the loop waits. */
+void numaperf__loop_mark_dirty(numaperf_loop_t *loop, struct numaperf__loop_tenant *tenant);
+
+/* The arena of its buffers: the worker's, else an own one, made now. NULL, recorded. */
+numaperf_arena_t *numaperf__loop_need_arena(numaperf_loop_t *loop);
+/* Lends a hosted loop the worker's. */
+void numaperf__loop_lend_arena(numaperf_loop_t *loop, numaperf_arena_t *arena);
+/* 0 when the calling thread may use sockets and files of it: the loop is bound to it, now if it
+ * was not. -EBUSY, NUMAPERF_E_STOPPING, recorded. */
+int numaperf__loop_enter(numaperf_loop_t *loop);
+/* As configured, 0 where it was not. */
+uint32_t numaperf__loop_buffer_bytes(const numaperf_loop_t *loop);
+uint32_t numaperf__loop_buffer_count(const numaperf_loop_t *loop);
+
 /* uv_loop_init(), without the epoll descriptor that libuv 1.44 leaves open when it fails. */
 int numaperf__uv_loop_init(struct uv_loop_s *uv);
 

@@ -4,6 +4,7 @@
 #define NUMAPERF_IO_LOOP_STATE_H
 
 #include "base/atomic.h"
+#include "base/list.h"
 #include "io/loop.h"
 
 #include <uv.h>
@@ -18,7 +19,12 @@ struct numaperf_loop {
     char backend_reason[160];    /* empty with a ring */
     bool owns_uv;
     bool hosted;
-    bool closing; /* takes no operations any more */
+    bool closing;   /* takes no operations any more */
+    bool has_dirty; /* a tenant wants its turn */
+    struct numaperf__loop_tenant *tenants[NUMAPERF__LOOP_SLOTS];
+    numaperf_arena_t *arena; /* of buffers; NULL until it is needed */
+    bool owns_arena;
+    uint32_t buffer_bytes, buffer_count; /* as configured */
 
     /* Hosted. */
     uv_async_t keep_alive;
@@ -49,6 +55,12 @@ int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
 void numaperf__loop_free(numaperf_loop_t *loop);
 /* The kernel refused the ring: a failure, or for AUTO the reason why the loop does without. */
 int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, const char *operation);
+/* Have tenants start what callbacks asked for. */
+void numaperf__loop_turn_tenants(numaperf_loop_t *loop);
+/* Close what hangs on the loop, turning it by `turn` until it is gone, and free it. */
+void numaperf__loop_end_tenants(numaperf_loop_t *loop, void (*turn)(numaperf_loop_t *loop));
+/* Whether something of the user is open on it. */
+bool numaperf__loop_has_busy_tenant(const numaperf_loop_t *loop);
 /* Make a handle one of ours, see numaperf_loop_owns(). */
 void numaperf__loop_mark(uv_handle_t *handle);
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The io_uring ring: the only file that knows liburing.
+ * The io_uring ring: life, submission, completion. Only the ring*.c files know liburing.
  *
- * Invariants: an operation is in flight exactly from numaperf__ring_submit() to its `done`; its
- * address is the CQE's user_data, 0 marks requests nobody waits for. No callback runs inside
- * submit, flush or wait: completions are reaped into a list first, so a `done` may submit, cancel
+ * Invariants: an operation is in flight exactly from numaperf__ring_submit() to its last `done`;
+ * its address is the CQE's user_data, 0 marks requests nobody waits for. No callback runs inside
+ * submit, flush or wait: completions are copied into a batch first, so a `done` may submit, cancel
  * or reap again.
  *
  * Thread rule: the ring is created disabled; the thread that enables it is its single issuer
@@ -18,9 +18,9 @@
 #include "base/assert.h"
 #include "base/atomic.h"
 #include "io/iowq.h"
+#include "io/ring_state.h"
 
 #include <errno.h>
-#include <liburing.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +28,6 @@
 #define RING_CQ_FACTOR                                                         \
     8u /* CQEs an SQE: multishot requests complete more often than they submit \
         */
-#define RING_REAP_BATCH 64u
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
 
@@ -45,17 +44,6 @@ static const uint32_t ring_flag_steps[] = {
     IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
     /* 5.11, for timeouts in enter */
     IORING_SETUP_R_DISABLED,
-};
-
-struct numaperf__ring {
-    struct io_uring uring;
-    uint32_t setup_flags;
-    bool enabled;
-    uint32_t in_flight;           /* operations, owner only */
-    struct numaperf__op own_op;   /* of ring_round_trip(), which it outlives when a wait fails */
-    _Atomic uint64_t enters;      /* written by the owner */
-    _Atomic uint64_t completions; /* written by the owner */
-    _Atomic uint64_t overflows;   /* written by the owner */
 };
 
 static void ring_count(_Atomic uint64_t *counter, uint64_t n)
@@ -151,26 +139,6 @@ int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd)
     return io_uring_register_eventfd(&ring->uring, event_fd);
 }
 
-static void ring_prep(struct io_uring_sqe *sqe, struct numaperf__op *op)
-{
-    switch ((enum numaperf__op_kind)op->kind) {
-    case NUMAPERF__OP_NOP:
-        io_uring_prep_nop(sqe);
-        break;
-    case NUMAPERF__OP_NOP_ASYNC:
-        io_uring_prep_nop(sqe);
-        io_uring_sqe_set_flags(sqe, IOSQE_ASYNC);
-        break;
-    case NUMAPERF__OP_POLL:
-        io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
-        break;
-    case NUMAPERF__OP_READ:
-        io_uring_prep_read(sqe, op->fd, op->buffer, op->length, (uint64_t)-1);
-        break;
-    }
-    io_uring_sqe_set_data(sqe, op);
-}
-
 /* A free SQE, after a flush when the SQ is full. */
 static int ring_sqe(struct numaperf__ring *ring, struct io_uring_sqe **out)
 {
@@ -196,7 +164,7 @@ int numaperf__ring_submit(struct numaperf__ring *ring, struct numaperf__op *op)
     int rc = ring_sqe(ring, &sqe);
     if (rc < 0)
         return rc;
-    ring_prep(sqe, op);
+    numaperf__ring_prep(sqe, op);
     op->in_flight = true;
     ring->in_flight++;
     return 0;
@@ -242,7 +210,8 @@ static void ring_count_enter(struct numaperf__ring *ring)
 bool numaperf__ring_pending(const struct numaperf__ring *ring)
 {
     const struct io_uring *uring = &ring->uring;
-    if (io_uring_sq_ready(uring) != 0 || io_uring_cq_ready(uring) != 0)
+    if (io_uring_sq_ready(uring) != 0 || io_uring_cq_ready(uring) != 0 ||
+        ring->batch_next != ring->batch_count)
         return true;
     return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
@@ -296,48 +265,57 @@ int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
     return ring_settle(rc);
 }
 
-static unsigned ring_collect(struct numaperf__ring *ring, unsigned max, struct numaperf__list *list)
+/* Copy up to `max` completions out of the CQ, so that the kernel has its room again. */
+static void ring_collect(struct numaperf__ring *ring, unsigned max)
 {
-    struct io_uring_cqe *cqes[RING_REAP_BATCH];
-    unsigned want = max < RING_REAP_BATCH ? max : RING_REAP_BATCH;
-    unsigned ready = io_uring_cq_ready(&ring->uring);
-    unsigned head = *ring->uring.cq.khead;
+    struct io_uring *uring = &ring->uring;
+    unsigned want = max < NUMAPERF__RING_REAP_BATCH ? max : NUMAPERF__RING_REAP_BATCH;
+    unsigned ready = io_uring_cq_ready(uring);
     if (want > ready)
         want = ready;
-    for (unsigned i = 0; i < want; i++)
-        cqes[i] = &ring->uring.cq.cqes[(head + i) & ring->uring.cq.ring_mask];
+    unsigned head = *uring->cq.khead;
     for (unsigned i = 0; i < want; i++) {
-        struct numaperf__op *op = io_uring_cqe_get_data(cqes[i]);
-        if (op == NULL)
-            continue;
-        NUMAPERF_ASSERT(op->in_flight);
-        op->result = cqes[i]->res;
-        numaperf__list_push_back(list, &op->link);
+        const struct io_uring_cqe *cqe = &uring->cq.cqes[(head + i) & uring->cq.ring_mask];
+        ring->batch[i] = (struct numaperf__ring_completion){
+            .op = io_uring_cqe_get_data(cqe), .result = cqe->res, .flags = cqe->flags};
     }
-    io_uring_cq_advance(&ring->uring, want);
+    io_uring_cq_advance(uring, want);
     ring_count(&ring->completions, want);
-    return want;
+    ring->batch_next = 0;
+    ring->batch_count = want;
+}
+
+static void ring_complete(struct numaperf__ring *ring,
+                          const struct numaperf__ring_completion *completion)
+{
+    struct numaperf__op *op = completion->op;
+    if (op == NULL)
+        return; /* a request nobody waits for */
+    NUMAPERF_ASSERT(op->in_flight);
+    op->result = completion->result;
+    op->cqe_flags = completion->flags;
+    op->more = (completion->flags & IORING_CQE_F_MORE) != 0;
+    if (!op->more) {
+        /* Only now: the `done` of another one may have looked whether to cancel it. */
+        NUMAPERF_ASSERT(ring->in_flight > 0);
+        ring->in_flight--;
+        op->in_flight = false;
+    }
+    op->done(op);
 }
 
 unsigned numaperf__ring_reap(struct numaperf__ring *ring, unsigned max)
 {
     unsigned total = 0;
     while (total < max) {
-        struct numaperf__list list;
-        numaperf__list_init(&list);
-        unsigned n = ring_collect(ring, max - total, &list);
-        if (n == 0)
+        /* The batch is the ring's: a `done` that reaps goes on where this one is, in order. */
+        if (ring->batch_next == ring->batch_count)
+            ring_collect(ring, max - total);
+        if (ring->batch_next == ring->batch_count)
             break;
-        total += n;
-        while (!numaperf__list_empty(&list)) {
-            struct numaperf__op *op = NUMAPERF_CONTAINER_OF(list.next, struct numaperf__op, link);
-            numaperf__list_remove(&op->link);
-            /* Only now: the `done` of another in this list may have looked whether to cancel it. */
-            NUMAPERF_ASSERT(ring->in_flight > 0);
-            ring->in_flight--;
-            op->in_flight = false;
-            op->done(op);
-        }
+        struct numaperf__ring_completion completion = ring->batch[ring->batch_next++];
+        total++;
+        ring_complete(ring, &completion);
     }
     return total;
 }

@@ -6,8 +6,6 @@
 #ifndef NUMAPERF_IO_RING_H
 #define NUMAPERF_IO_RING_H
 
-#include "base/list.h"
-
 #include <numaperf/cpuset.h>
 
 #include <stdbool.h>
@@ -16,26 +14,72 @@
 
 struct numaperf__ring;
 
+/* What an operation does; the fields it reads stand behind it, `fd` apart. */
 enum numaperf__op_kind {
-    NUMAPERF__OP_NOP = 1,   /* completes at once */
-    NUMAPERF__OP_NOP_ASYNC, /* a NOP that io-wq runs, so that its worker thread exists */
-    NUMAPERF__OP_POLL,      /* once, when `fd` has an event of `poll_events` */
-    NUMAPERF__OP_READ       /* `length` bytes of `fd` to `buffer` */
+    NUMAPERF__OP_NOP = 1,       /* completes at once */
+    NUMAPERF__OP_NOP_ASYNC,     /* a NOP that io-wq runs, so that its worker thread exists */
+    NUMAPERF__OP_POLL,          /* once, when `fd` has an event of `poll_events` */
+    NUMAPERF__OP_POLL_MULTI,    /* as often as it has one, `more` until it has not */
+    NUMAPERF__OP_READ,          /* `length` bytes of `fd` to `buffer`; `offset`, or UINT64_MAX */
+    NUMAPERF__OP_WRITE,         /* the other way round */
+    NUMAPERF__OP_READ_FIXED,    /* the same, `buffer` within registered buffer `group` */
+    NUMAPERF__OP_WRITE_FIXED,   /* the same */
+    NUMAPERF__OP_READV,         /* `buffer` is struct iovec[`length`]; `offset` */
+    NUMAPERF__OP_WRITEV,        /* the same */
+    NUMAPERF__OP_ACCEPT,        /* one connection; `flags` of accept4(2) */
+    NUMAPERF__OP_ACCEPT_MULTI,  /* as many as come, `more` until an error */
+    NUMAPERF__OP_ACCEPT_DIRECT, /* the same to direct descriptors; result is the slot */
+    NUMAPERF__OP_RECV,          /* once, to a buffer of ring `group` */
+    NUMAPERF__OP_RECV_MULTI,    /* the same as often as there is something */
+    NUMAPERF__OP_RECVMSG_MULTI, /* `buffer` is struct msghdr; io_uring_recvmsg_out in the buffer */
+    NUMAPERF__OP_SEND,          /* `length` bytes at `buffer`, `flags` of send(2) */
+    NUMAPERF__OP_SENDMSG,       /* `buffer` is struct msghdr, `flags` */
+    NUMAPERF__OP_SEND_ZC,       /* zero copy, `mask` is IORING_SEND_ZC_* or 0; done twice when it
+                                   sends anything, the second time is the notification */
+    NUMAPERF__OP_SENDMSG_ZC,    /* the same */
+    NUMAPERF__OP_CONNECT,       /* `buffer` is struct sockaddr of `length` bytes */
+    NUMAPERF__OP_SHUTDOWN,      /* `flags` is SHUT_* */
+    NUMAPERF__OP_CLOSE,         /* `fd`, or a direct descriptor */
+    NUMAPERF__OP_OPENAT2,       /* `buffer` is the path, `argument` struct open_how, beneath `fd` */
+    NUMAPERF__OP_FSYNC,         /* `flags`: IORING_FSYNC_DATASYNC or 0 */
+    NUMAPERF__OP_FALLOCATE,     /* `flags` is the mode; `offset`, `length_64` */
+    NUMAPERF__OP_STATX,         /* path `buffer` beneath `fd`; `flags` AT_*, `mask`, `argument` */
+    NUMAPERF__OP_USER           /* `fill` makes the request, of `argument` */
 };
 
+struct io_uring_sqe;
+
 /*
- * An operation: filled by who submits it, and the kernel's from submit until `done` is called,
- * exactly once. `done` may submit it again.
+ * An operation: filled by who submits it, and the kernel's from submit until `done` is called for
+ * the last time, which is when `more` is false: once, but for multishot and zero-copy requests.
+ * That last `done` may submit it again or free it.
  */
 struct numaperf__op {
-    struct numaperf__list link; /* in the ring's list between reap and done */
     void (*done)(struct numaperf__op *op);
     void *buffer;
+    union {
+        uint64_t offset;
+        void (*fill)(struct io_uring_sqe *sqe, void *argument);
+    };
+    union {
+        void *argument;
+        uint64_t length_64;
+    };
     uint32_t length;
-    uint32_t poll_events;
+    union {
+        uint32_t poll_events;
+        uint32_t flags;
+    };
+    union {
+        uint32_t mask;
+        uint32_t group; /* buffer ring, or index of a registered buffer */
+    };
     int32_t fd;
-    int32_t result; /* of the CQE, for `done` */
-    uint8_t kind;   /* enum numaperf__op_kind */
+    int32_t result;     /* of the CQE, for `done` */
+    uint32_t cqe_flags; /* the same: IORING_CQE_F_* */
+    uint8_t kind;       /* enum numaperf__op_kind */
+    bool is_direct;     /* `fd` is a direct descriptor */
+    bool more;          /* for `done`: it is called again */
     bool in_flight;
 };
 
@@ -83,6 +127,32 @@ int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpus
                                 unsigned worker_max, int *out_thread_id);
 /* Register `cpus` alone, again: for io-wq threads to come. 0 or -errno. */
 int numaperf__ring_iowq_affinity(struct numaperf__ring *ring, const numaperf_cpuset_t *cpus);
+
+/* ---- provided buffers and direct descriptors ---- */
+
+/*
+ * Register `entries` (a power of two) buffers of `buffer_bytes` each, lying one after another at
+ * `base`, as buffer ring `group`; `ring_memory`, a page-aligned 16 bytes an entry, is what is
+ * shared. `incremental`: a buffer is filled piece by piece (Linux 6.12). 0 or -errno.
+ */
+int numaperf__ring_buffers_register(struct numaperf__ring *ring, uint32_t group, void *ring_memory,
+                                    uint32_t entries, bool incremental);
+int numaperf__ring_buffers_unregister(struct numaperf__ring *ring, uint32_t group);
+/* Give buffer `id` to the kernel: visible when `numaperf__ring_buffers_publish` has been called. */
+void numaperf__ring_buffers_add(void *ring_memory, uint32_t entries, uint32_t *tail, void *base,
+                                uint32_t length, uint16_t id);
+void numaperf__ring_buffers_publish(void *ring_memory, uint32_t tail);
+/* Whether the CQE of an operation brought a buffer, and which; whether more of it will come. */
+bool numaperf__ring_buffer_of(const struct numaperf__op *op, uint16_t *out_id, bool *out_more);
+
+/* A table of `count` direct descriptors, all free. 0 or -errno. */
+int numaperf__ring_direct_register(struct numaperf__ring *ring, uint32_t count);
+
+/* A table of `count` registered buffers, all empty, once; then fill slot `index` (length 0: empty
+ * it). 0 or -errno. */
+int numaperf__ring_fixed_register(struct numaperf__ring *ring, uint32_t count);
+int numaperf__ring_fixed_update(struct numaperf__ring *ring, uint32_t index, void *base,
+                                size_t length);
 
 /* Operations submitted and not yet done. */
 uint32_t numaperf__ring_in_flight(const struct numaperf__ring *ring);

@@ -5,7 +5,7 @@
 
 #include "base/atomic.h"
 #include "sched/record.h"
-#include "sched/wheel.h"
+#include "base/wheel.h"
 
 #include <numaperf/runtime.h>
 

@@ -3,6 +3,7 @@
  * numaperf_loop_*: exactly uv_run(), compared with a plain libuv loop scene by scene, own and
  * adopted, in both backends; ring operations in every mode; who may run and destroy it.
  */
+#include "base/list.h"
 #include "io/loop.h"
 
 #include "support/census.h"

@@ -35,7 +35,7 @@ OWNED_WORDS = [
 ]
 OWNED_HEADERS = [
     (r"hwloc(?:/.*)?\.h", ["runtime/topo/"], "hwloc belongs to topo/"),
-    (r"liburing(?:/.*)?\.h", ["runtime/io/ring.c"], "liburing belongs to io/ring.c"),
+    (r"liburing(?:/.*)?\.h", ["runtime/io/ring_state.h"], "liburing belongs to io/ring*.c"),
     (r"uv(?:/.*)?\.h", ["runtime/io/", "runtime/net/"], "libuv belongs to io/ and net/"),
     (r"numa(?:if)?\.h", [], "libnuma is not used"),
 ]

@@ -3,6 +3,7 @@
 #ifndef TESTS_SUPPORT_RING_OPS_H
 #define TESTS_SUPPORT_RING_OPS_H
 
+#include "base/list.h"
 #include "io/ring.h"
 
 #include "support/clock.h"

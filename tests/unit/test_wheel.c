@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The timer wheel against a model that looks at every timer. */
-#include "sched/wheel.h"
+#include "base/wheel.h"
 
 #include "support/stress.h"
 

@@ -17,7 +17,7 @@
  *
  * Source: Varghese and Lauck, "Hashed and Hierarchical Timing Wheels".
  */
-#include "sched/wheel.h"
+#include "base/wheel.h"
 
 #include "base/assert.h"
 #include "base/list.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A hierarchical timer wheel: insert and remove in constant time, the next deadline in one look. */
-#ifndef NUMAPERF_SCHED_WHEEL_H
-#define NUMAPERF_SCHED_WHEEL_H
+#ifndef NUMAPERF_BASE_WHEEL_H
+#define NUMAPERF_BASE_WHEEL_H
 
 #include <numaperf/timer.h>
 

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* What the ring*.c files share: they alone include this, and liburing. */
+#ifndef NUMAPERF_IO_RING_STATE_H
+#define NUMAPERF_IO_RING_STATE_H
+
+#include "base/atomic.h"
+#include "io/ring.h"
+
+#include <liburing.h>
+
+#define NUMAPERF__RING_REAP_BATCH 64u
+
+/* IORING_SEND_ZC_REPORT_USAGE (6.2), which the header of liburing 2.3 lacks: say in the result of
+ * the notification whether the bytes were copied all the same. Off where the kernel is older. */
+#define NUMAPERF__RING_ZC_REPORT (1u << 3)
+
+struct numaperf__ring_completion {
+    struct numaperf__op *op;
+    int32_t result;
+    uint32_t flags;
+};
+
+struct numaperf__ring {
+    struct io_uring uring;
+    uint32_t setup_flags;
+    bool enabled;
+    uint32_t in_flight;         /* operations, owner only */
+    struct numaperf__op own_op; /* of ring_round_trip(), which it outlives when a wait fails */
+    uint32_t batch_next;        /* completions taken out of the CQ and not yet done */
+    uint32_t batch_count;
+    struct numaperf__ring_completion batch[NUMAPERF__RING_REAP_BATCH];
+    _Atomic uint64_t enters;      /* written by the owner */
+    _Atomic uint64_t completions; /* written by the owner */
+    _Atomic uint64_t overflows;   /* written by the owner */
+};
+
+/* ring_prep.c: fill the request of an operation, its user_data included. */
+void numaperf__ring_prep(struct io_uring_sqe *sqe, struct numaperf__op *op);
+
+#endif
