@@ -30,6 +30,7 @@ struct numaperf__buffers_config {
     uint32_t bytes;              /* of each; a power of two */
     uint32_t count;              /* a power of two; 0: as many as suit */
     uint32_t group;              /* id of the buffer ring */
+    bool whole;                  /* a receive takes a whole buffer, never a piece: for datagrams */
     void (*on_room)(void *data); /* a buffer is free again after there was none */
     void *data;
 };
