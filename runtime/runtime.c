@@ -83,10 +83,19 @@ static int runtime_check_config(const numaperf_rt_config_t *cfg)
         {"audit_policy", cfg->audit_policy, NUMAPERF_AUDIT_STOP},
     };
     for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
-        int rc = runtime_check_choice(choices[i].field, choices[i].value, choices[i].max);
-        if (rc < 0)
-            return rc;
+        int bad = runtime_check_choice(choices[i].field, choices[i].value, choices[i].max);
+        if (bad < 0)
+            return bad;
     }
+    if (cfg->reserved != 0)
+        return numaperf__fail(-EINVAL, 0, "start", "reserved %u must be 0", cfg->reserved);
+    const struct numaperf__loop_setup io = {.backend = cfg->io_backend,
+                                            .flags = cfg->io_flags,
+                                            .buffer_bytes = cfg->buffer_bytes,
+                                            .buffer_count = cfg->buffer_count};
+    int rc = numaperf__loop_check_setup(&io, "start");
+    if (rc < 0)
+        return rc;
     return numaperf__rule_check_rows(cfg->steal_rules, cfg->steal_rule_count);
 }
 

@@ -69,16 +69,17 @@ static int hosted_prove_ring(numaperf_loop_t *loop, uint32_t backend)
     return rc < 0 ? numaperf__loop_refused(loop, backend, rc, "io_uring_enter") : 0;
 }
 
-int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *wake,
-                                 numaperf_loop_t **out)
+int numaperf__loop_create_hosted(const struct numaperf__loop_setup *setup, numaperf_loop_t **out)
 {
+    NUMAPERF_ASSERT(setup->wake != NULL && setup->adopted == NULL);
+
     numaperf_loop_t *loop = NULL;
-    int rc = numaperf__loop_alloc(backend, NUMAPERF__LOOP_RING_ENTRIES, NULL, &loop);
+    int rc = numaperf__loop_alloc(setup, &loop);
     if (rc < 0)
         return rc;
     loop->hosted = true;
-    loop->wake = wake;
-    rc = hosted_prove_ring(loop, backend);
+    loop->wake = setup->wake;
+    rc = hosted_prove_ring(loop, setup->backend);
     if (rc < 0)
         goto free_loop;
     rc = uv_async_init(loop->uv, &loop->keep_alive, hosted_keep_alive_fired);
@@ -93,7 +94,7 @@ int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *
                                           .poll_events = POLLIN};
     loop->wake_op = (struct numaperf__op){.kind = NUMAPERF__OP_READ,
                                           .done = hosted_wake_done,
-                                          .fd = wake->fd,
+                                          .fd = setup->wake->fd,
                                           .buffer = &loop->wake_count,
                                           .offset = UINT64_MAX,
                                           .length = sizeof(loop->wake_count)};

@@ -70,14 +70,15 @@ int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, cons
     return 0;
 }
 
-static int loop_make_ring(numaperf_loop_t *loop, uint32_t backend, uint32_t entries)
+static int loop_make_ring(numaperf_loop_t *loop, const struct numaperf__loop_setup *setup)
 {
-    if (backend == NUMAPERF_IO_EPOLL) {
+    if (setup->backend == NUMAPERF_IO_EPOLL) {
         (void)snprintf(loop->backend_reason, sizeof(loop->backend_reason), "epoll was asked for");
         return 0;
     }
+    uint32_t entries = setup->ring_entries != 0 ? setup->ring_entries : NUMAPERF__LOOP_RING_ENTRIES;
     int rc = numaperf__ring_create(entries, &loop->ring);
-    return rc == 0 ? 0 : numaperf__loop_refused(loop, backend, rc, "io_uring_setup");
+    return rc == 0 ? 0 : numaperf__loop_refused(loop, setup->backend, rc, "io_uring_setup");
 }
 
 int numaperf__uv_loop_init(uv_loop_t *uv)
@@ -93,18 +94,19 @@ int numaperf__uv_loop_init(uv_loop_t *uv)
     return rc;
 }
 
-int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
-                         numaperf_loop_t **out)
+int numaperf__loop_alloc(const struct numaperf__loop_setup *setup, numaperf_loop_t **out)
 {
     numaperf_loop_t *loop = calloc(1, sizeof(*loop));
     if (loop == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "loop", "no memory for the handle");
     loop->ring_event.fd = -1;
-    int rc = loop_make_ring(loop, backend, entries);
+    loop->buffer_bytes = setup->buffer_bytes;
+    loop->buffer_count = setup->buffer_count;
+    int rc = loop_make_ring(loop, setup);
     if (rc < 0)
         goto free_handle;
-    loop->uv = adopted;
-    if (adopted == NULL) {
+    loop->uv = setup->adopted;
+    if (setup->adopted == NULL) {
         rc = numaperf__uv_loop_init(&loop->own_uv);
         if (rc < 0) {
             rc = numaperf__fail(rc, -rc, "uv_loop_init", "%s", uv_strerror(rc));
@@ -262,25 +264,36 @@ static int loop_attach(numaperf_loop_t *loop)
     return 0;
 }
 
-static int loop_config_check(const numaperf_loop_config_t *cfg)
+static int loop_check_buffers(const struct numaperf__loop_setup *setup, const char *operation)
 {
-    if (cfg->flags != 0)
-        return numaperf__fail(-EINVAL, 0, "loop", "flags %#x: none is known", cfg->flags);
-    if (cfg->backend > NUMAPERF_IO_EPOLL)
-        return numaperf__fail(-EINVAL, 0, "loop", "backend %u is not a NUMAPERF_IO_*",
-                              cfg->backend);
-    if (cfg->ring_entries > LOOP_RING_ENTRIES_MAX)
-        return numaperf__fail(-EINVAL, 0, "loop", "ring_entries %u is above %u", cfg->ring_entries,
-                              LOOP_RING_ENTRIES_MAX);
-    if ((cfg->buffer_bytes & (cfg->buffer_bytes - 1)) != 0 ||
-        cfg->buffer_bytes > LOOP_BUFFER_BYTES_MAX)
-        return numaperf__fail(-EINVAL, 0, "loop", "buffer_bytes %u is no power of two up to %u",
-                              cfg->buffer_bytes, LOOP_BUFFER_BYTES_MAX);
-    if ((cfg->buffer_count & (cfg->buffer_count - 1)) != 0 ||
-        cfg->buffer_count > LOOP_BUFFER_COUNT_MAX)
-        return numaperf__fail(-EINVAL, 0, "loop", "buffer_count %u is no power of two up to %u",
-                              cfg->buffer_count, LOOP_BUFFER_COUNT_MAX);
+    const uint32_t bytes = setup->buffer_bytes;
+    const uint32_t count = setup->buffer_count;
+    if ((bytes & (bytes - 1)) != 0 || bytes > LOOP_BUFFER_BYTES_MAX)
+        return numaperf__fail(-EINVAL, 0, operation, "buffer_bytes %u is no power of two up to %u",
+                              bytes, LOOP_BUFFER_BYTES_MAX);
+    if ((count & (count - 1)) != 0 || count > LOOP_BUFFER_COUNT_MAX)
+        return numaperf__fail(-EINVAL, 0, operation, "buffer_count %u is no power of two up to %u",
+                              count, LOOP_BUFFER_COUNT_MAX);
     return 0;
+}
+
+int numaperf__loop_check_setup(const struct numaperf__loop_setup *setup, const char *operation)
+{
+    const uint32_t known = NUMAPERF_LOOP_SQPOLL | NUMAPERF_LOOP_BUSY_POLL;
+    if ((setup->flags & ~known) != 0)
+        return numaperf__fail(-EINVAL, 0, operation, "flags of a loop: %#x has an unknown bit",
+                              setup->flags);
+    if (setup->backend > NUMAPERF_IO_EPOLL)
+        return numaperf__fail(-EINVAL, 0, operation, "backend %u is not a NUMAPERF_IO_*",
+                              setup->backend);
+    if (setup->backend == NUMAPERF_IO_EPOLL && setup->flags != 0)
+        return numaperf__fail(-EINVAL, 0, operation,
+                              "flags of a loop: %#x is about io_uring, and epoll was asked for",
+                              setup->flags);
+    if (setup->ring_entries > LOOP_RING_ENTRIES_MAX)
+        return numaperf__fail(-EINVAL, 0, operation, "ring_entries %u is above %u",
+                              setup->ring_entries, LOOP_RING_ENTRIES_MAX);
+    return loop_check_buffers(setup, operation);
 }
 
 int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t **out)
@@ -293,14 +306,18 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
                                    config != NULL ? config : &defaults, "loop");
     if (rc < 0)
         return rc;
-    rc = loop_config_check(&cfg);
+    const struct numaperf__loop_setup setup = {.backend = cfg.backend,
+                                               .flags = cfg.flags,
+                                               .ring_entries = cfg.ring_entries,
+                                               .buffer_bytes = cfg.buffer_bytes,
+                                               .buffer_count = cfg.buffer_count,
+                                               .adopted = cfg.uv_loop};
+    rc = numaperf__loop_check_setup(&setup, "loop");
     if (rc < 0)
         return rc;
-    if (cfg.ring_entries == 0)
-        cfg.ring_entries = NUMAPERF__LOOP_RING_ENTRIES;
 
     numaperf_loop_t *loop = NULL;
-    rc = numaperf__loop_alloc(cfg.backend, cfg.ring_entries, cfg.uv_loop, &loop);
+    rc = numaperf__loop_alloc(&setup, &loop);
     if (rc < 0)
         return rc;
     NUMAPERF_ASSERT(loop != NULL);
@@ -316,8 +333,6 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
         return numaperf__fail(rc, -rc, "loop", "the ring cannot be attached: %s",
                               numaperf_strerror(rc));
     }
-    loop->buffer_bytes = cfg.buffer_bytes;
-    loop->buffer_count = cfg.buffer_count;
     *out = loop;
     return 0;
 }

@@ -16,12 +16,22 @@
 
 /* Turns and waits: on the thread that made the loop, unless said otherwise. */
 
-/*
- * Make a loop for the calling thread to host; a signal of `wake`, which outlives the loop, ends
- * its wait. -errno, with the cause recorded.
- */
-int numaperf__loop_create_hosted(uint32_t backend, const struct numaperf__wake *wake,
-                                 numaperf_loop_t **out);
+/* What a loop is made of; all zero but `wake` is a loop with the defaults. */
+struct numaperf__loop_setup {
+    uint32_t backend;      /* NUMAPERF_IO_* */
+    uint32_t flags;        /* NUMAPERF_LOOP_*, checked */
+    uint32_t ring_entries; /* 0: the default */
+    uint32_t buffer_bytes; /* as in numaperf_loop_config_t, checked */
+    uint32_t buffer_count;
+    struct uv_loop_s *adopted;         /* to be run by the user; NULL: an own one */
+    const struct numaperf__wake *wake; /* of a hosted one: ends its wait, and outlives it */
+};
+
+/* Whether these may be in a configuration: 0, or -EINVAL, recorded as of `operation`. */
+int numaperf__loop_check_setup(const struct numaperf__loop_setup *setup, const char *operation);
+
+/* Make a loop for the calling thread to host. -errno, with the cause recorded. */
+int numaperf__loop_create_hosted(const struct numaperf__loop_setup *setup, numaperf_loop_t **out);
 
 /* Serve what is ready, without waiting: completions, then libuv when it has something to do. */
 void numaperf__loop_turn(numaperf_loop_t *loop);

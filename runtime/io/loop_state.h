@@ -48,9 +48,8 @@ struct numaperf_loop {
     uint32_t open_handles;     /* of ours, until their close callbacks */
 };
 
-/* A loop with its ring, disabled, and its libuv loop; `adopted` may be NULL. -errno, recorded. */
-int numaperf__loop_alloc(uint32_t backend, uint32_t entries, uv_loop_t *adopted,
-                         numaperf_loop_t **out);
+/* A loop with its ring, disabled, and its libuv loop. -errno, recorded. */
+int numaperf__loop_alloc(const struct numaperf__loop_setup *setup, numaperf_loop_t **out);
 /* For a loop whose handles are all closed. */
 void numaperf__loop_free(numaperf_loop_t *loop);
 /* The kernel refused the ring: a failure, or for AUTO the reason why the loop does without. */

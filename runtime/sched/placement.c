@@ -241,10 +241,16 @@ static int placement_iowq(struct numaperf_worker *worker)
 
 static int placement_loop(struct numaperf_worker *worker)
 {
-    int rc =
-        numaperf__loop_create_hosted(worker->rt->config.io_backend, &worker->wake, &worker->loop);
+    const numaperf_rt_config_t *config = &worker->rt->config;
+    const struct numaperf__loop_setup setup = {.backend = config->io_backend,
+                                               .flags = config->io_flags,
+                                               .buffer_bytes = config->buffer_bytes,
+                                               .buffer_count = config->buffer_count,
+                                               .wake = &worker->wake};
+    int rc = numaperf__loop_create_hosted(&setup, &worker->loop);
     if (rc < 0)
         return rc;
+    numaperf__loop_lend_arena(worker->loop, worker->arena);
     worker->backend = numaperf_loop_backend(worker->loop);
     const char *reason = numaperf_loop_backend_reason(worker->loop);
     (void)snprintf(worker->backend_reason, sizeof(worker->backend_reason), "%s",

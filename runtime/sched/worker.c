@@ -389,6 +389,11 @@ struct uv_loop_s *numaperf_worker_loop(numaperf_worker_t *worker)
     return numaperf_loop_uv(worker->loop);
 }
 
+numaperf_loop_t *numaperf_worker_io(numaperf_worker_t *worker)
+{
+    return worker->loop;
+}
+
 numaperf_arena_t *numaperf_worker_arena(numaperf_worker_t *worker)
 {
     return worker->arena;

@@ -27,19 +27,26 @@ static void bad_config_is_refused(void **state)
     struct {
         numaperf_loop_config_t config;
         uint64_t tail;
-    } bad[6];
-    for (size_t i = 0; i < 6; i++) {
+    } bad[11];
+    const size_t count = sizeof(bad) / sizeof(bad[0]);
+    for (size_t i = 0; i < count; i++) {
         bad[i].config = good;
         bad[i].tail = 0;
     }
     bad[0].config.size = 0;
-    bad[1].config.size = (uint32_t)sizeof(good) - 1;
+    bad[1].config.size = 23; /* the first release's, less a byte */
     bad[2].config.flags = 1u << 31;
     bad[3].config.backend = NUMAPERF_IO_EPOLL + 1;
     bad[4].config.ring_entries = 32769;
     bad[5].config.size = sizeof(bad[5]);
     bad[5].tail = 1;
-    for (size_t i = 0; i < 6; i++) {
+    bad[6].config.buffer_bytes = 3000; /* no power of two */
+    bad[7].config.buffer_bytes = 32u << 20;
+    bad[8].config.buffer_count = 48;
+    bad[9].config.buffer_count = 65536;
+    bad[10].config.backend = NUMAPERF_IO_EPOLL;
+    bad[10].config.flags = NUMAPERF_LOOP_SQPOLL; /* of io_uring alone */
+    for (size_t i = 0; i < count; i++) {
         numaperf_loop_t *loop = (numaperf_loop_t *)&bad;
         int wanted = i == 5 ? -E2BIG : -EINVAL;
         assert_int_equal(numaperf_loop_create(&bad[i].config, &loop), wanted);

@@ -40,7 +40,8 @@ static struct fixture fixture_epoll = {.backend = NUMAPERF_IO_EPOLL};
 static void fixture_open(struct fixture *fixture)
 {
     assert_int_equal(numaperf__wake_init(&fixture->wake), 0);
-    int rc = numaperf__loop_create_hosted(fixture->backend, &fixture->wake, &fixture->loop);
+    const struct numaperf__loop_setup setup = {.backend = fixture->backend, .wake = &fixture->wake};
+    int rc = numaperf__loop_create_hosted(&setup, &fixture->loop);
     if (rc < 0) {
         numaperf__wake_fini(&fixture->wake);
         assert_int_equal(fixture->backend, NUMAPERF_IO_URING);

@@ -104,7 +104,8 @@ static void loop_goes_on_when_its_ring_is_full_and_the_kernel_short(void **state
     struct numaperf__wake wake;
     numaperf_loop_t *loop = NULL;
     assert_int_equal(numaperf__wake_init(&wake), 0);
-    assert_int_equal(numaperf__loop_create_hosted(NUMAPERF_IO_URING, &wake, &loop), 0);
+    const struct numaperf__loop_setup setup = {.backend = NUMAPERF_IO_URING, .wake = &wake};
+    assert_int_equal(numaperf__loop_create_hosted(&setup, &loop), 0);
     enter_error = -ENOMEM;
     int count = 0;
     int rc = 0;
