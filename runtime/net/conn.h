@@ -13,7 +13,8 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#define NUMAPERF__CONN_PARTS_MAX 8u /* of a gather write that one send takes */
+#define NUMAPERF__CONN_PARTS_MAX 8u     /* of a gather write that one send takes */
+#define NUMAPERF__CONN_ZERO_COPY_MAX 2u /* sends that wait for their notification */
 
 /*
  * What a driver does; each call only when the comment allows it. Nothing is told from inside a
@@ -39,6 +40,13 @@ struct numaperf__conn_driver {
 
 extern const struct numaperf__conn_driver numaperf__conn_ring;
 extern const struct numaperf__conn_driver numaperf__conn_epoll;
+
+/* A send whose memory the kernel uses until it says so: by a notification, after its result. */
+struct numaperf__conn_zero_copy {
+    struct numaperf__op op;
+    struct numaperf_conn *conn;
+    struct numaperf__piece *piece; /* pinned; NULL: this one is free */
+};
 
 /* Received bytes that wait since reading is paused. */
 struct numaperf__conn_stash {
@@ -93,6 +101,7 @@ struct numaperf_conn {
     uint64_t received_ms, sent_ms; /* when the last byte came, or went */
     uint64_t waiting_ms;           /* since when output waits; counts while it is not empty */
     uint64_t reading_ms;           /* since when it reads without a byte */
+    uint32_t pinned_count;         /* pieces whose notification is owed */
 
     /* Filter. */
     numaperf_conn_filter_t filter; /* on_received NULL: there is none */
@@ -108,13 +117,11 @@ struct numaperf_conn {
 
     /* The driver's. */
     struct numaperf__op receive_op, send_op, close_op;
+    struct numaperf__conn_zero_copy zero_copy[NUMAPERF__CONN_ZERO_COPY_MAX];
     struct msghdr message;
     struct iovec parts[NUMAPERF__CONN_PARTS_MAX];
-    uint32_t sending_bytes; /* of the request under way */
-    bool sending_zero_copy;
-    bool notification_owed; /* of a zero-copy send: its memory is still used */
-    uv_poll_t *poll;        /* conn_epoll.c's, in the arena: it outlives the connection */
-    int poll_events;        /* what it waits for */
+    uv_poll_t *poll; /* conn_epoll.c's, in the arena: it outlives the connection */
+    int poll_events; /* what it waits for */
 };
 
 /* The config of connections, checked and with its defaults in place. -EINVAL, -E2BIG, recorded. */
@@ -151,8 +158,10 @@ void numaperf__conn_received(struct numaperf_conn *conn, struct numaperf__slice 
 void numaperf__conn_receive_ended(struct numaperf_conn *conn, int rc);
 /* A send has ended: so many bytes, or -errno. */
 void numaperf__conn_sent(struct numaperf_conn *conn, int rc);
-/* The kernel is done with the memory of a zero-copy send. `copied`: it was none after all. */
-void numaperf__conn_notified(struct numaperf_conn *conn, bool copied);
+/* The kernel is done with a piece that the driver pinned. `copied`: it was no zero copy after all.
+ */
+void numaperf__conn_notified(struct numaperf_conn *conn, struct numaperf__piece *piece,
+                             bool copied);
 /* The sending side is shut down: 0 or -errno. */
 void numaperf__conn_shut(struct numaperf_conn *conn, int rc);
 /* The descriptor is closed. Frees the connection. */
