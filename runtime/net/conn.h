@@ -36,6 +36,9 @@ struct numaperf__conn_driver {
     void (*abort)(struct numaperf_conn *conn);
     /* Nothing is in flight: close `fd`, and what the driver has. Told by _gone(), exactly once. */
     void (*close)(struct numaperf_conn *conn);
+    /* In the turn of the net, after its todo list: tell what has ended inside the calls above. The
+     * driver marks the net dirty when there is something. NULL: everything completes by itself. */
+    void (*turn)(struct numaperf__net *net);
 };
 
 extern const struct numaperf__conn_driver numaperf__conn_ring;

@@ -47,8 +47,9 @@ enum numaperf__net_counter {
 /* Timeouts of connections, see deadline.h. */
 struct numaperf__deadlines {
     struct numaperf__wheel wheel;
-    uv_timer_t timer; /* one for all, unreferenced, started while there are connections */
-    bool is_open;     /* the handle: from init until its close callback */
+    uv_timer_t timer;  /* one for all, unreferenced, started while there are connections */
+    uint64_t armed_ms; /* when it fires, by the loop's clock; UINT64_MAX: it is not started */
+    bool is_open;      /* the handle: from init until its close callback */
 };
 
 /* What is open on the loop beside connections: listeners, connects, UDP sockets. */
@@ -68,6 +69,8 @@ struct numaperf__net {
     struct numaperf__list members;
     struct numaperf__list todo;    /* connections with something to start or to tell */
     struct numaperf__list starved; /* connections that wait for a buffer */
+    /* conn_epoll.c's: what ended inside a call of its own, to be told by driver->turn(). NULL. */
+    struct numaperf__conn_watch *ended_first, *ended_last;
     struct numaperf__deadlines deadlines;
     uint32_t handle_count; /* libuv handles that are not closed yet */
     bool closing;
