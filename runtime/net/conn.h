@@ -123,8 +123,7 @@ struct numaperf_conn {
     struct numaperf__conn_zero_copy zero_copy[NUMAPERF__CONN_ZERO_COPY_MAX];
     struct msghdr message;
     struct iovec parts[NUMAPERF__CONN_PARTS_MAX];
-    uv_poll_t *poll; /* conn_epoll.c's, in the arena: it outlives the connection */
-    int poll_events; /* what it waits for */
+    struct numaperf__conn_watch *watch; /* conn_epoll.c's, in the arena: outlives the connection */
 };
 
 /* The config of connections, checked and with its defaults in place. -EINVAL, -E2BIG, recorded. */
