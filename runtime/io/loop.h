@@ -101,6 +101,9 @@ int numaperf__loop_enter(numaperf_loop_t *loop);
 uint32_t numaperf__loop_buffer_bytes(const numaperf_loop_t *loop);
 uint32_t numaperf__loop_buffer_count(const numaperf_loop_t *loop);
 
+/* Make a handle one of ours, see numaperf_loop_owns(): its `data` is taken for that. */
+void numaperf__loop_mark(struct uv_handle_s *handle);
+
 /* uv_loop_init(), without the epoll descriptor that libuv 1.44 leaves open when it fails. */
 int numaperf__uv_loop_init(struct uv_loop_s *uv);
 

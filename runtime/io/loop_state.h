@@ -60,7 +60,5 @@ void numaperf__loop_turn_tenants(numaperf_loop_t *loop);
 void numaperf__loop_end_tenants(numaperf_loop_t *loop, void (*turn)(numaperf_loop_t *loop));
 /* Whether something of the user is open on it. */
 bool numaperf__loop_has_busy_tenant(const numaperf_loop_t *loop);
-/* Make a handle one of ours, see numaperf_loop_owns(). */
-void numaperf__loop_mark(uv_handle_t *handle);
 
 #endif
