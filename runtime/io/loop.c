@@ -100,6 +100,7 @@ int numaperf__loop_alloc(const struct numaperf__loop_setup *setup, numaperf_loop
     if (loop == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "loop", "no memory for the handle");
     loop->ring_event.fd = -1;
+    loop->cells = &loop->own_cells;
     loop->buffer_bytes = setup->buffer_bytes;
     loop->buffer_count = setup->buffer_count;
     int rc = loop_make_ring(loop, setup);

@@ -11,6 +11,7 @@
 
 #include <numaperf/loop.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -89,6 +90,15 @@ int numaperf__loop_set_tenant(numaperf_loop_t *loop, enum numaperf__loop_slot sl
                               struct numaperf__loop_tenant *tenant);
 /* Have `turn` called before the loop waits. */
 void numaperf__loop_mark_dirty(numaperf_loop_t *loop, struct numaperf__loop_tenant *tenant);
+
+/* Counters of the tenants, read by any thread: a worker's outlive its loop. */
+#define NUMAPERF__LOOP_CELLS 24u
+struct numaperf__loop_cells {
+    _Atomic uint64_t cells[NUMAPERF__LOOP_CELLS];
+};
+struct numaperf__loop_cells *numaperf__loop_get_cells(const numaperf_loop_t *loop);
+/* Before there is a tenant. */
+void numaperf__loop_lend_cells(numaperf_loop_t *loop, struct numaperf__loop_cells *cells);
 
 /* The arena of its buffers: the worker's, else an own one, made now. NULL, recorded. */
 numaperf_arena_t *numaperf__loop_need_arena(numaperf_loop_t *loop);

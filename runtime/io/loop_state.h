@@ -22,7 +22,9 @@ struct numaperf_loop {
     bool closing;   /* takes no operations any more */
     bool has_dirty; /* a tenant wants its turn */
     struct numaperf__loop_tenant *tenants[NUMAPERF__LOOP_SLOTS];
-    numaperf_arena_t *arena; /* of buffers; NULL until it is needed */
+    struct numaperf__loop_cells own_cells;
+    struct numaperf__loop_cells *cells; /* own_cells, or a worker's */
+    numaperf_arena_t *arena;            /* of buffers; NULL until it is needed */
     bool owns_arena;
     uint32_t buffer_bytes, buffer_count; /* as configured */
 

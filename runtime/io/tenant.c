@@ -86,6 +86,16 @@ void numaperf__loop_end_tenants(numaperf_loop_t *loop, void (*turn)(numaperf_loo
     loop->owns_arena = false;
 }
 
+struct numaperf__loop_cells *numaperf__loop_get_cells(const numaperf_loop_t *loop)
+{
+    return loop->cells;
+}
+
+void numaperf__loop_lend_cells(numaperf_loop_t *loop, struct numaperf__loop_cells *cells)
+{
+    loop->cells = cells;
+}
+
 numaperf_arena_t *numaperf__loop_need_arena(numaperf_loop_t *loop)
 {
     if (loop->arena == NULL) {

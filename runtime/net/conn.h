@@ -24,17 +24,22 @@ struct numaperf__conn_driver {
     int backend; /* NUMAPERF_IO_* */
     /* `fd` is set. 0, or -errno and nothing is kept. */
     int (*open)(struct numaperf_conn *conn);
-    /* Not receiving: begin to. */
+    /* Not receiving: begin to. Sets is_receiving, or has the connection looked at again when there
+       is no room for the request now (numaperf__conn_look_again()); so with the next two. */
     void (*receive)(struct numaperf_conn *conn);
-    /* Receiving: stop. What comes meanwhile is still told; then _receive_ended(-ECANCELED). */
+    /* Receiving: stop. Sets is_stopping. What comes meanwhile is still told; then
+     * _receive_ended(-ECANCELED). */
     void (*stop_receive)(struct numaperf_conn *conn);
-    /* Not sending, output is not empty: send from its front, as much as one request takes. */
+    /* Not sending, output is not empty: send from its front, as much as one request takes. Sets
+       is_sending. */
     void (*send)(struct numaperf_conn *conn);
-    /* Nothing is being sent: shut down the sending side. Told by _shut(). */
-    void (*shut)(struct numaperf_conn *conn);
+    /* Nothing is being sent: shut down the sending side. 0, -errno, or -EINPROGRESS: told later by
+       _shut(). */
+    int (*shut)(struct numaperf_conn *conn);
     /* Closing: have what is in flight end soon, with its usual calls. May be called again. */
     void (*abort)(struct numaperf_conn *conn);
-    /* Nothing is in flight: close `fd`, and what the driver has. Told by _gone(), exactly once. */
+    /* Nothing is in flight: close `fd`, and what the driver has. Told by _gone(), exactly once,
+       which this one may call from inside. */
     void (*close)(struct numaperf_conn *conn);
     /* In the turn of the net, after its todo list: tell what has ended inside the calls above. The
      * driver marks the net dirty when there is something. NULL: everything completes by itself. */
@@ -95,6 +100,7 @@ struct numaperf_conn {
     struct numaperf__conn_stash stash;
 
     /* Output. */
+    struct numaperf__conn_written *written_first, *written_last; /* `done` calls that are owed */
     struct numaperf__output output;
     uint32_t high_water_bytes, low_water_bytes, output_limit_bytes, zero_copy_bytes;
 
@@ -104,6 +110,8 @@ struct numaperf_conn {
     uint64_t received_ms, sent_ms; /* when the last byte came, or went */
     uint64_t waiting_ms;           /* since when output waits; counts while it is not empty */
     uint64_t reading_ms;           /* since when it reads without a byte */
+    uint64_t linger_until_ms;      /* with `lingers`: the one deadline that counts; no counter */
+    uint64_t lingered_bytes;       /* thrown away */
     uint32_t pinned_count;         /* pieces whose notification is owed */
 
     /* Filter. */
@@ -154,11 +162,12 @@ void numaperf__conn_shutdown(struct numaperf_conn *conn);
 /* Bytes have come; the reference is the connection's. May close it. */
 void numaperf__conn_received(struct numaperf_conn *conn, struct numaperf__slice *slice);
 /*
- * The driver does not receive any more: 0 the peer's end, -ENOBUFS no buffer, -EAGAIN nothing the
- * matter: begin again, -ECANCELED it was told to, another -errno an error of the socket.
+ * The driver does not receive any more (it has cleared is_receiving and is_stopping): 0 the peer's
+ * end, -ENOBUFS no buffer, -EAGAIN nothing the matter: begin again, -ECANCELED it was told to,
+ * another -errno an error of the socket.
  */
 void numaperf__conn_receive_ended(struct numaperf_conn *conn, int rc);
-/* A send has ended: so many bytes, or -errno. */
+/* A send has ended (the driver has cleared is_sending): so many bytes, or -errno. */
 void numaperf__conn_sent(struct numaperf_conn *conn, int rc);
 /* The kernel is done with a piece that the driver pinned. `copied`: it was no zero copy after all.
  */
@@ -168,9 +177,13 @@ void numaperf__conn_notified(struct numaperf_conn *conn, struct numaperf__piece 
 void numaperf__conn_shut(struct numaperf_conn *conn, int rc);
 /* The descriptor is closed. Frees the connection. */
 void numaperf__conn_gone(struct numaperf_conn *conn);
-/* A timeout has passed: which counter. */
+/* A timeout has passed: which counter; NUMAPERF__NET_COUNTERS for the end of lingering. */
 void numaperf__conn_timed_out(struct numaperf_conn *conn, enum numaperf__net_counter counter);
 
+/* The turn of one that is in `todo`; may free it. */
+void numaperf__conn_turn(struct numaperf_conn *conn);
+/* Look at it in the net's next turn, before the loop waits: start what is wanted. */
+void numaperf__conn_look_again(struct numaperf_conn *conn);
 /* Whether anything of it is in flight. */
 bool numaperf__conn_is_busy(const struct numaperf_conn *conn);
 /* Assert that it is consistent; for tests. */

@@ -41,8 +41,11 @@ enum numaperf__net_counter {
     NUMAPERF__NET_BUFFERS_EXHAUSTED,
     NUMAPERF__NET_DATAGRAMS_RECEIVED,
     NUMAPERF__NET_DATAGRAMS_SENT,
-    NUMAPERF__NET_COUNTERS
+    NUMAPERF__NET_COUNTERS,
+    NUMAPERF__NET_CONNECTIONS = NUMAPERF__NET_COUNTERS /* open now: goes down as well */
 };
+
+_Static_assert(NUMAPERF__NET_CONNECTIONS < NUMAPERF__LOOP_CELLS, "a cell for each of them");
 
 /* Timeouts of connections, see deadline.h. */
 struct numaperf__deadlines {
@@ -74,8 +77,7 @@ struct numaperf__net {
     struct numaperf__deadlines deadlines;
     uint32_t handle_count; /* libuv handles that are not closed yet */
     bool closing;
-    _Atomic uint32_t connections; /* written by the owner, as are the counters */
-    _Atomic uint64_t counters[NUMAPERF__NET_COUNTERS];
+    _Atomic uint64_t *cells; /* of the loop: counters, written by its thread alone */
 };
 
 /* The loop's, made at first use. -errno, recorded. */
@@ -85,7 +87,7 @@ static inline void numaperf__net_count(struct numaperf__net *net,
                                        enum numaperf__net_counter counter, uint64_t n)
 {
     /* One writer: no locked instruction. */
-    _Atomic uint64_t *cell = &net->counters[counter];
+    _Atomic uint64_t *cell = &net->cells[counter];
     atomic_store_explicit(cell, atomic_load_explicit(cell, memory_order_relaxed) + n,
                           memory_order_relaxed);
 }
@@ -93,7 +95,13 @@ static inline void numaperf__net_count(struct numaperf__net *net,
 /* Milliseconds of the loop's clock, as of this turn. */
 uint64_t numaperf__net_now_ms(const struct numaperf__net *net);
 
-/* Add what one loop's sockets have done to `total`, for the sum over workers. */
-void numaperf__net_add_stats(const numaperf_loop_t *loop, numaperf_net_stats_t *total);
+/* How many connections are open. */
+static inline uint64_t numaperf__net_connections(const struct numaperf__net *net)
+{
+    return atomic_load_explicit(&net->cells[NUMAPERF__NET_CONNECTIONS], memory_order_relaxed);
+}
+
+/* Add what one loop's sockets have done, as its cells say, to `total`: for sums over workers. */
+void numaperf__net_add_stats(const struct numaperf__loop_cells *cells, numaperf_net_stats_t *total);
 
 #endif

@@ -251,6 +251,7 @@ static int placement_loop(struct numaperf_worker *worker)
     if (rc < 0)
         return rc;
     numaperf__loop_lend_arena(worker->loop, worker->arena);
+    numaperf__loop_lend_cells(worker->loop, &worker->net_cells);
     worker->backend = numaperf_loop_backend(worker->loop);
     const char *reason = numaperf_loop_backend_reason(worker->loop);
     (void)snprintf(worker->backend_reason, sizeof(worker->backend_reason), "%s",

@@ -114,6 +114,7 @@ struct numaperf_worker {
     bool node_started;   /* on_node_start succeeded */
     void *data;          /* the user's */
     numaperf_loop_t *loop;
+    struct numaperf__loop_cells net_cells; /* of its sockets: written by it, read by any thread */
     numaperf_arena_t *arena;
     int32_t thread_id;
     numaperf_enforcement_t enforcement;       /* final before the first callback */
