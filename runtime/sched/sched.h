@@ -8,6 +8,7 @@
 
 #include "base/atomic.h"
 #include "io/iowq.h"
+#include "io/loop.h"
 #include "io/wake.h"
 #include "place/audit.h"
 #include "sched/deque.h"
