@@ -6,7 +6,7 @@
  * connection is looked at once in a timeout, and one that idles not at all.
  *
  * Invariants: a connection with a deadline is in the wheel; the timer is started while the wheel is
- * not empty, and fires no later than the wheel wants to run.
+ * not empty, and fires no later than the first in it is due.
  *
  * Never early: timestamps are whole milliseconds, rounded down, so a deadline is one more than the
  * sum. Late by at most a 64th of the timeout, and by 1 s: deadlines that are about as near share a
@@ -19,7 +19,9 @@
 #include "base/assert.h"
 #include "base/list.h"
 
-#define DEADLINE_NS_IN_MS UINT64_C(1000000)
+/* The wheel counts in ticks; here a tick of it is a millisecond. */
+#define DEADLINE_TICKS(ms) ((ms) << NUMAPERF__WHEEL_TICK_SHIFT)
+#define DEADLINE_MS(ticks) ((ticks) >> NUMAPERF__WHEEL_TICK_SHIFT)
 #define DEADLINE_BUDGET 256u         /* connections looked at in one turn */
 #define DEADLINE_PART_SHIFT 6u       /* a 64th of the time left may be added ... */
 #define DEADLINE_GRAIN_SHIFT_MAX 10u /* ... but no more than 1024 ms */
@@ -49,6 +51,10 @@ uint64_t numaperf__deadline_of(const struct numaperf_conn *conn,
                                enum numaperf__net_counter *out_counter)
 {
     uint64_t deadline_ms = UINT64_MAX;
+    if (conn->linger_until_ms != 0) {
+        *out_counter = NUMAPERF__NET_COUNTERS;
+        return conn->linger_until_ms;
+    }
     /* Of two that end at once, the one that says more is told. */
     if (conn->output.bytes > 0)
         deadline_consider(deadline_later(conn->sent_ms, conn->waiting_ms), conn->write_timeout_ms,
@@ -63,14 +69,14 @@ uint64_t numaperf__deadline_of(const struct numaperf_conn *conn,
 }
 
 /* Where in the wheel: not before `deadline_ms`, and where others are, too. */
-static uint64_t deadline_wheel_ns(uint64_t deadline_ms, uint64_t now_ms)
+static uint64_t deadline_wheel_ms(uint64_t deadline_ms, uint64_t now_ms)
 {
     uint64_t part_ms = deadline_ms > now_ms ? (deadline_ms - now_ms) >> DEADLINE_PART_SHIFT : 0;
     unsigned shift = part_ms > 0 ? 63u - (unsigned)__builtin_clzll(part_ms) : 0;
     if (shift > DEADLINE_GRAIN_SHIFT_MAX)
         shift = DEADLINE_GRAIN_SHIFT_MAX;
     uint64_t grain_ms = UINT64_C(1) << shift;
-    return ((deadline_ms + grain_ms - 1) & ~(grain_ms - 1)) * DEADLINE_NS_IN_MS;
+    return (deadline_ms + grain_ms - 1) & ~(grain_ms - 1);
 }
 
 /* ---- the timer ---- */
@@ -84,32 +90,25 @@ static struct numaperf__net *deadline_net_of(uv_handle_t *timer)
 
 static void deadlines_fired(uv_timer_t *timer);
 
-/* Have the timer fire when the wheel wants to run. Firing sooner is left as it is: it costs a turn
- * once, starting it anew would cost something for every connection. */
-static void deadlines_arm(struct numaperf__net *net)
+/* Have the timer fire at a time, or sooner: firing once in vain is cheaper than starting it anew
+ * for every connection that comes or goes. */
+static void deadlines_arm(struct numaperf__net *net, uint64_t at_ms)
 {
     struct numaperf__deadlines *deadlines = &net->deadlines;
-    uint64_t next_ns = numaperf__wheel_next_ns(&deadlines->wheel);
+    if (deadlines->armed_ms <= at_ms)
+        return;
     if (uv_is_closing((uv_handle_t *)&deadlines->timer) != 0)
         return; /* the loop ends: connections are closed, not timed */
-    if (next_ns == UINT64_MAX) {
-        deadlines->armed_ms = UINT64_MAX;
-        (void)uv_timer_stop(&deadlines->timer); /* never fails */
-        return;
-    }
-    uint64_t next_ms = next_ns / DEADLINE_NS_IN_MS + (next_ns % DEADLINE_NS_IN_MS != 0);
-    if (deadlines->armed_ms <= next_ms)
-        return;
     uint64_t now_ms = numaperf__net_now_ms(net);
-    deadlines->armed_ms = next_ms;
-    int rc = uv_timer_start(&deadlines->timer, deadlines_fired,
-                            next_ms > now_ms ? next_ms - now_ms : 0, 0);
+    deadlines->armed_ms = at_ms;
+    int rc =
+        uv_timer_start(&deadlines->timer, deadlines_fired, at_ms > now_ms ? at_ms - now_ms : 0, 0);
     NUMAPERF_ASSERT(rc == 0); /* fails only while it is being closed */
 }
 
-static void deadline_insert(struct numaperf_conn *conn, uint64_t wheel_ns)
+static void deadline_insert(struct numaperf_conn *conn, uint64_t wheel_ms)
 {
-    conn->deadline.deadline_ns = wheel_ns;
+    conn->deadline.deadline_ns = DEADLINE_TICKS(wheel_ms);
     numaperf__wheel_insert(&conn->net->deadlines.wheel, &conn->deadline);
 }
 
@@ -121,7 +120,7 @@ static void deadline_look(struct numaperf_conn *conn, uint64_t now_ms)
     if (deadline_ms <= now_ms)
         numaperf__conn_timed_out(conn, counter);
     else if (deadline_ms != UINT64_MAX)
-        deadline_insert(conn, deadline_wheel_ns(deadline_ms, now_ms));
+        deadline_insert(conn, deadline_wheel_ms(deadline_ms, now_ms));
 }
 
 static void deadlines_fired(uv_timer_t *timer)
@@ -130,7 +129,7 @@ static void deadlines_fired(uv_timer_t *timer)
     struct numaperf__wheel *wheel = &net->deadlines.wheel;
     uint64_t now_ms = numaperf__net_now_ms(net);
     net->deadlines.armed_ms = UINT64_MAX;
-    numaperf__wheel_advance(wheel, now_ms * DEADLINE_NS_IN_MS);
+    numaperf__wheel_advance(wheel, DEADLINE_TICKS(now_ms));
     for (uint32_t i = 0; i < DEADLINE_BUDGET; i++) {
         numaperf_timer_t *due = numaperf__wheel_pop_due(wheel);
         if (due == NULL)
@@ -138,7 +137,8 @@ static void deadlines_fired(uv_timer_t *timer)
         deadline_look(NUMAPERF_CONTAINER_OF(due, struct numaperf_conn, deadline), now_ms);
     }
     /* What is still due has it fire again in the next turn, after others had theirs. */
-    deadlines_arm(net);
+    if (wheel->count > 0)
+        deadlines_arm(net, DEADLINE_MS(numaperf__wheel_next_ns(wheel)));
 }
 
 /* ---- life ---- */
@@ -155,7 +155,7 @@ int numaperf__deadlines_init(struct numaperf__net *net)
     net->handle_count++;
     deadlines->is_open = true;
     deadlines->armed_ms = UINT64_MAX;
-    numaperf__wheel_init(&deadlines->wheel, numaperf__net_now_ms(net) * DEADLINE_NS_IN_MS);
+    numaperf__wheel_init(&deadlines->wheel, DEADLINE_TICKS(numaperf__net_now_ms(net)));
     return 0;
 }
 
@@ -180,22 +180,24 @@ void numaperf__deadline_watch(struct numaperf_conn *conn)
     uint64_t deadline_ms = numaperf__deadline_of(conn, &counter);
     if (deadline_ms == UINT64_MAX)
         return; /* if it is in the wheel, it leaves that when it is looked at */
-    uint64_t wheel_ns = deadline_wheel_ns(deadline_ms, numaperf__net_now_ms(conn->net));
+    uint64_t wheel_ms = deadline_wheel_ms(deadline_ms, numaperf__net_now_ms(conn->net));
     if (conn->deadline.position != NUMAPERF__WHEEL_NOWHERE) {
-        if (conn->deadline.deadline_ns <= wheel_ns)
+        if (conn->deadline.deadline_ns <= DEADLINE_TICKS(wheel_ms))
             return;
         numaperf__wheel_remove(&conn->net->deadlines.wheel, &conn->deadline);
     }
-    deadline_insert(conn, wheel_ns);
-    deadlines_arm(conn->net);
+    deadline_insert(conn, wheel_ms);
+    deadlines_arm(conn->net, wheel_ms);
 }
 
 void numaperf__deadline_forget(struct numaperf_conn *conn)
 {
     if (conn->deadline.position == NUMAPERF__WHEEL_NOWHERE)
         return;
-    struct numaperf__wheel *wheel = &conn->net->deadlines.wheel;
-    numaperf__wheel_remove(wheel, &conn->deadline);
-    if (wheel->count == 0)
-        deadlines_arm(conn->net);
+    struct numaperf__deadlines *deadlines = &conn->net->deadlines;
+    numaperf__wheel_remove(&deadlines->wheel, &conn->deadline);
+    if (deadlines->wheel.count > 0)
+        return;
+    deadlines->armed_ms = UINT64_MAX;
+    (void)uv_timer_stop(&deadlines->timer); /* never fails */
 }

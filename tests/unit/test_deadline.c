@@ -222,6 +222,23 @@ static void deadline_is_the_soonest_of_the_timeouts_that_apply(void **state)
     }
 }
 
+static void lingering_ends_at_its_own_time_whatever_the_timeouts(void **state)
+{
+    (void)state;
+    scene_open(1);
+    struct numaperf_conn *conn = &scene.conns[0];
+    conn->idle_timeout_ms = 10;
+    numaperf__deadline_watch(conn);
+    conn->linger_until_ms = START_MS + 2000;
+    numaperf__deadline_watch(conn);
+    pass_until(START_MS + 1999);
+    assert_int_equal(scene.expired, 0);
+    pass_until(START_MS + 2000 + late_ms_max(2000));
+    assert_int_equal(scene.expired, 1);
+    assert_int_equal(conn->reason, NUMAPERF__NET_COUNTERS);
+    scene_close();
+}
+
 /* ---- the wheel ---- */
 
 static void idle_connection_expires_when_its_time_is_over_and_not_before(void **state)
@@ -489,7 +506,7 @@ static void timer_keeps_no_loop_alive_and_fires_in_one_that_is(void **state)
     uv_loop_t *uv = numaperf_loop_uv(scene.loop);
     uv_update_time(uv);
     /* The wheel was made under the other clock. */
-    numaperf__wheel_init(&scene.net.deadlines.wheel, uv_now(uv) * 1000000);
+    numaperf__wheel_init(&scene.net.deadlines.wheel, uv_now(uv) << NUMAPERF__WHEEL_TICK_SHIFT);
     conn_init(&scene.conns[0]);
     scene.conns[0].idle_timeout_ms = 30;
     numaperf__deadline_watch(&scene.conns[0]);
@@ -515,6 +532,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deadline_is_the_soonest_of_the_timeouts_that_apply),
+        cmocka_unit_test(lingering_ends_at_its_own_time_whatever_the_timeouts),
         cmocka_unit_test(idle_connection_expires_when_its_time_is_over_and_not_before),
         cmocka_unit_test(bytes_start_no_timer_and_keep_it_alive),
         cmocka_unit_test(output_that_waits_is_timed_sooner_than_an_idle_peer),
