@@ -1,211 +1,110 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Echo of 64 bytes over 50 connections or one, one request in flight on each: requests for each
- * second of CPU time that the server's process takes. The server is the same libuv code on every
- * peer's loop, on the first worker's PU; the client (echo_client.c) is a process of its own on
- * another.
- *
- * The server code runs on the worker alone. Its memory outlives the peer's stop, which closes the
- * handles that are left.
+ * Echo over TCP and AF_UNIX: requests for each second of CPU time that the server's process takes,
+ * which is what to judge by, requests a second, and how much of its PU the server took. The server
+ * runs on the first worker's PU in the sample's process, the client (echo_client.c) is a process of
+ * its own on another. At a fixed rate it is the latency that counts, from when a request was due.
  */
-#include "echo_client.h"
-#include "harness.h"
+#include "echo.h"
 
-#include <arpa/inet.h>
+#include "echo_client.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
-#include <uv.h>
-
-#define ECHO_BACKLOG 128
-#define ECHO_CHUNK 4096u
 
 #define ECHO_WARM_UP_NS 100000000u
 #define ECHO_MEASURE_NS 500000000u
 #define ECHO_SMOKE_PARTS 10u
+#define ECHO_SMOKE_CONNECTIONS 50u
 
-enum echo_kind { ECHO_TCP = 0, ECHO_UNIX, ECHO_TCP_ALONE };
-
-/* ---- server ---- */
-
-union echo_stream {
-    uv_handle_t handle;
-    uv_stream_t stream;
-    uv_tcp_t tcp;
-    uv_pipe_t pipe;
-};
-
-struct echo_chunk {
-    uv_write_t write;
-    struct echo_chunk *next; /* in the free list */
-    char data[ECHO_CHUNK];
-};
-
-struct echo_server {
+struct echo_shape {
     bool is_unix;
-    const char *path; /* of an AF_UNIX socket */
-    uv_loop_t *loop;
-    union echo_stream listener;
-    union echo_stream connections[ECHO_CONNECTIONS_MAX];
+    bool spin; /* the client, too */
     uint32_t connection_count;
-    struct echo_chunk *free_chunks;
-    struct bench_tally ready;
-    int rc; /* of the listen; written before `ready` */
-    uint16_t port;
+    uint32_t bytes;
+    uint32_t depth;
+    uint32_t rate; /* a second; 0: as fast as it goes */
 };
 
-static struct echo_server server;
+enum {
+    ECHO_TCP_50 = 0,
+    ECHO_TCP_500,
+    ECHO_UNIX_50,
+    ECHO_UNIX_500,
+    ECHO_TCP_4K,
+    ECHO_TCP_ALONE,
+    ECHO_RATE_20K,
+    ECHO_RATE_60K
+};
 
-static void echo_chunk_give(struct echo_chunk *chunk)
-{
-    chunk->next = server.free_chunks;
-    server.free_chunks = chunk;
-}
+static const struct echo_shape shapes[] = {
+    [ECHO_TCP_50] = {.connection_count = 50, .bytes = 64, .depth = 1},
+    [ECHO_TCP_500] = {.connection_count = 500, .bytes = 64, .depth = 1},
+    [ECHO_UNIX_50] = {.is_unix = true, .connection_count = 50, .bytes = 64, .depth = 1},
+    [ECHO_UNIX_500] = {.is_unix = true, .connection_count = 500, .bytes = 64, .depth = 1},
+    [ECHO_TCP_4K] = {.connection_count = 50, .bytes = 4096, .depth = 16},
+    [ECHO_TCP_ALONE] = {.spin = true, .connection_count = 1, .bytes = 64, .depth = 1},
+    [ECHO_RATE_20K] = {.connection_count = 50, .bytes = 64, .depth = 64, .rate = 20000},
+    [ECHO_RATE_60K] = {.connection_count = 50, .bytes = 64, .depth = 64, .rate = 60000},
+};
 
-static void echo_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
+static void echo_values(const struct echo_shape *shape, const struct echo_count *count,
+                        double *out_values)
 {
-    (void)handle;
-    (void)suggested;
-    struct echo_chunk *chunk = server.free_chunks;
-    if (chunk != NULL)
-        server.free_chunks = chunk->next;
-    else
-        chunk = malloc(sizeof(*chunk));
-    *out = chunk != NULL ? uv_buf_init(chunk->data, ECHO_CHUNK) : uv_buf_init(NULL, 0);
-}
-
-static struct echo_chunk *echo_chunk_of(char *data)
-{
-    return (struct echo_chunk *)(void *)(data - offsetof(struct echo_chunk, data));
-}
-
-static void echo_written(uv_write_t *write, int status)
-{
-    (void)status; /* a connection that failed shows in the client's count */
-    echo_chunk_give((struct echo_chunk *)write);
-}
-
-static void echo_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-    struct echo_chunk *chunk = buf->base != NULL ? echo_chunk_of(buf->base) : NULL;
-    if (n > 0) {
-        uv_buf_t out = uv_buf_init(chunk->data, (unsigned)n);
-        if (uv_write(&chunk->write, stream, &out, 1, echo_written) == 0)
-            return;
-    }
-    if (chunk != NULL)
-        echo_chunk_give(chunk);
-    if (n < 0)
-        uv_close((uv_handle_t *)stream, NULL);
-}
-
-static int echo_stream_init(union echo_stream *stream)
-{
-    return !server.is_unix ? uv_tcp_init(server.loop, &stream->tcp)
-                           : uv_pipe_init(server.loop, &stream->pipe, 0);
-}
-
-static void echo_accept(uv_stream_t *listener, int status)
-{
-    if (status < 0 || server.connection_count == ECHO_CONNECTIONS_MAX)
+    double cpu_ns = (double)count->server_cpu_ns;
+    double took_ns = (double)count->took_ns;
+    double requests = (double)count->requests;
+    if (shape->rate > 0) {
+        out_values[0] = cpu_ns / requests;
+        out_values[1] = count->p50_ns;
+        out_values[2] = count->p99_ns;
+        out_values[3] = requests * 1e9 / took_ns;
         return;
-    union echo_stream *stream = &server.connections[server.connection_count];
-    if (echo_stream_init(stream) < 0)
-        return;
-    server.connection_count++;
-    if (uv_accept(listener, &stream->stream) < 0 ||
-        uv_read_start(&stream->stream, echo_alloc, echo_read) < 0)
-        uv_close(&stream->handle, NULL);
-    else if (!server.is_unix)
-        (void)uv_tcp_nodelay(&stream->tcp, 1); /* makes no difference with one request in flight */
-}
-
-static int echo_bind(void)
-{
-    if (server.is_unix)
-        return uv_pipe_bind(&server.listener.pipe, server.path);
-    struct sockaddr_in address;
-    int rc = uv_ip4_addr("127.0.0.1", 0, &address);
-    if (rc == 0)
-        rc = uv_tcp_bind(&server.listener.tcp, (const struct sockaddr *)&address, 0);
-    int length = sizeof(address);
-    if (rc == 0)
-        rc = uv_tcp_getsockname(&server.listener.tcp, (struct sockaddr *)&address, &length);
-    server.port = ntohs(address.sin_port);
-    return rc;
-}
-
-static void echo_listen_task(numaperf_worker_t *worker, void *arg)
-{
-    const struct bench_peer *peer = arg;
-    server.loop = peer->loop(worker);
-    server.rc = echo_stream_init(&server.listener);
-    if (server.rc == 0)
-        server.rc = echo_bind();
-    if (server.rc == 0)
-        server.rc = uv_listen(&server.listener.stream, ECHO_BACKLOG, echo_accept);
-    bench_tally_add(&server.ready);
-}
-
-static void echo_server_fini(void)
-{
-    while (server.free_chunks != NULL) {
-        struct echo_chunk *chunk = server.free_chunks;
-        server.free_chunks = chunk->next;
-        free(chunk);
     }
+    out_values[0] = requests * 1e9 / cpu_ns;
+    out_values[1] = requests * 1e9 / took_ns;
+    out_values[2] = cpu_ns / requests;
+    out_values[3] = 100 * cpu_ns / took_ns;
 }
 
-/* ---- sample ---- */
-
-/* Some PU that is not the server's, if there is one. */
-static int echo_client_cpu(int server_cpu)
+static int echo_measure(const struct bench_run *run, const struct bench_echo_site *site,
+                        struct echo_client *client, struct echo_count *out)
 {
-    numaperf_cpuset_t cpus;
-    if (numaperf_get_affinity(&cpus) < 0)
-        return server_cpu;
-    int cpu = numaperf_cpuset_next(&cpus, -1);
-    if (cpu == server_cpu)
-        cpu = numaperf_cpuset_next(&cpus, cpu);
-    return cpu < 0 ? server_cpu : cpu;
-}
-
-static int echo_measure(const struct bench_run *run, struct echo_client *client, double *out_values)
-{
+    const struct bench_echo_ops *ops = run->peer->ops;
+    struct echo_target target = {.pid = getpid()};
     void *state = NULL;
-    int rc = run->peer->start(run->peer, run->setup, &state);
+    int rc = ops->start(run->peer, site, &state, &target.port);
     if (rc < 0)
         return rc;
-    rc = run->peer->spawn(state, 0, echo_listen_task, (void *)run->peer);
-    if (rc == 0)
-        rc = bench_tally_wait(&server.ready, 1);
-    if (rc == 0)
-        rc = server.rc;
-    struct echo_count count = {0};
-    if (rc == 0)
-        rc = echo_client_run(client, server.port, &count);
-    run->peer->stop(state);
-    echo_server_fini();
-    if (rc < 0)
-        return rc;
-    out_values[0] = (double)count.requests * 1e9 / (double)count.server_cpu_ns;
-    out_values[1] = (double)count.requests * 1e9 / (double)count.took_ns;
-    return 0;
+    rc = echo_client_run(client, &target, out);
+    ops->stop(state);
+    return rc;
 }
 
 static int echo_sample_at(const struct bench_run *run, const char *path, double *out_values)
 {
-    server.is_unix = run->bench->parameter == ECHO_UNIX;
-    server.path = path;
+    const struct echo_shape *shape = &shapes[run->bench->parameter];
     uint64_t parts = run->smoke ? ECHO_SMOKE_PARTS : 1;
+    struct bench_echo_site site = {
+        .setup = run->setup,
+        .path = shape->is_unix ? path : NULL,
+        .connection_count = shape->connection_count,
+        .message_bytes = shape->bytes,
+    };
+    if (run->smoke && site.connection_count > ECHO_SMOKE_CONNECTIONS)
+        site.connection_count = ECHO_SMOKE_CONNECTIONS;
     struct echo_plan plan = {
         .cpu = echo_client_cpu(run->setup->cpus[0]),
-        .path = server.is_unix ? path : NULL,
-        .connection_count = run->bench->parameter == ECHO_TCP_ALONE ? 1 : ECHO_CONNECTIONS_MAX,
+        .path = site.path,
+        .request_bytes = shape->bytes,
+        .answer_bytes = shape->bytes,
+        .connection_count = site.connection_count,
+        .depth = shape->depth,
+        .rate = shape->rate,
+        .spin = shape->spin,
         .warm_up_ns = ECHO_WARM_UP_NS / parts,
         .measure_ns = ECHO_MEASURE_NS / parts,
     };
@@ -213,8 +112,11 @@ static int echo_sample_at(const struct bench_run *run, const char *path, double 
     int rc = echo_client_start(&plan, &client); /* before there is a second thread */
     if (rc < 0)
         return rc;
-    rc = echo_measure(run, &client, out_values);
+    struct echo_count count = {0};
+    rc = echo_measure(run, &site, &client, &count);
     int end = echo_client_end(&client);
+    if (rc == 0 && end == 0)
+        echo_values(shape, &count, out_values);
     return rc < 0 ? rc : end;
 }
 
@@ -231,25 +133,64 @@ static int echo_sample(const struct bench_run *run, double *out_values)
         return -errno;
     (void)snprintf(path, sizeof(path), "%s/echo", folder);
     int rc = echo_sample_at(run, path, out_values);
-    (void)unlink(path); /* libuv did, and a TCP server made none */
+    (void)unlink(path); /* most did, and a TCP server made none */
     (void)rmdir(folder);
     return rc;
 }
 
-#define ECHO_CASE(suffix, text, kind)                                          \
-    {                                                                          \
-        .name = "echo." suffix, .about = text,                                 \
-        .peers = {&bench_libuv, &bench_numaperf, &bench_numaperf_epoll},       \
-        .metrics = {{.name = "requests/CPU-s", .unit = "1/s"},                 \
-                    {.name = "requests/s", .unit = "1/s"}},                    \
-        .node_count = 1, .workers_per_node = 1, .parameter = (uint32_t)(kind), \
-        .sample = echo_sample                                                  \
+#define ECHO_THROUGHPUT                                                                   \
+    {                                                                                     \
+        {.name = "requests/CPU-s", .unit = "1/s"}, {.name = "requests/s", .unit = "1/s"}, \
+            {.name = "CPU a request", .unit = "ns", .lower_is_better = true},             \
+            {.name = "PU taken", .unit = "%", .lower_is_better = true},                   \
+    }
+
+#define ECHO_LATENCY                                                        \
+    {                                                                       \
+        {.name = "CPU a request", .unit = "ns", .lower_is_better = true},   \
+            {.name = "latency p50", .unit = "ns", .lower_is_better = true}, \
+            {.name = "latency p99", .unit = "ns", .lower_is_better = true}, \
+            {.name = "requests/s", .unit = "1/s"},                          \
+    }
+
+#define ECHO_PEERS                                                                      \
+    {                                                                                   \
+        &bench_echo_libuv, &bench_echo_epoll, &bench_echo_ring, &bench_echo_uv_on_ours, \
+    }
+
+#define ECHO_CASE(suffix, text, shape)                                                          \
+    {                                                                                           \
+        .name = "echo." suffix, .about = text, .peers = ECHO_PEERS, .metrics = ECHO_THROUGHPUT, \
+        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample     \
+    }
+
+#define ECHO_RATE_CASE(suffix, text, shape)                                                  \
+    {                                                                                        \
+        .name = "echo." suffix, .about = text, .peers = ECHO_PEERS, .metrics = ECHO_LATENCY, \
+        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample  \
     }
 
 static const struct bench_case echo_cases[] = {
-    ECHO_CASE("tcp", "64 bytes, 50 TCP connections, one worker", ECHO_TCP),
-    ECHO_CASE("unix", "64 bytes, 50 AF_UNIX connections, one worker", ECHO_UNIX),
-    ECHO_CASE("tcp_alone", "64 bytes, one TCP connection, one worker", ECHO_TCP_ALONE),
+    ECHO_CASE("tcp_50", "64 bytes, 50 TCP connections, one worker", ECHO_TCP_50),
+    ECHO_CASE("tcp_500", "64 bytes, 500 TCP connections, one worker", ECHO_TCP_500),
+    ECHO_CASE("unix_50", "64 bytes, 50 AF_UNIX connections, one worker", ECHO_UNIX_50),
+    ECHO_CASE("unix_500", "64 bytes, 500 AF_UNIX connections, one worker", ECHO_UNIX_500),
+    ECHO_CASE("tcp_4k", "4 KiB, 50 TCP connections with 16 requests in flight each", ECHO_TCP_4K),
+    {
+        .name = "echo.alone",
+        .about = "64 bytes, one TCP connection whose client never sleeps",
+        .peers = {&bench_echo_libuv, &bench_echo_epoll, &bench_echo_epoll_spin, &bench_echo_ring,
+                  &bench_echo_ring_spin, &bench_echo_uv_on_ours},
+        .metrics = ECHO_THROUGHPUT,
+        .node_count = 1,
+        .workers_per_node = 1,
+        .parameter = ECHO_TCP_ALONE,
+        .sample = echo_sample,
+    },
+    ECHO_RATE_CASE("rate_20k", "64 bytes, 50 TCP connections, 20 000 requests due a second",
+                   ECHO_RATE_20K),
+    ECHO_RATE_CASE("rate_60k", "64 bytes, 50 TCP connections, 60 000 requests due a second",
+                   ECHO_RATE_60K),
 };
 
 const struct bench_workload bench_echo = {
