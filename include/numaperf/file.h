@@ -21,6 +21,9 @@ struct statx;
 
 typedef struct numaperf_file numaperf_file_t;
 
+/* Most operations of one loop's files at a time; one more is -EAGAIN. */
+enum { NUMAPERF_FILE_IN_FLIGHT_MAX = 32768 };
+
 /* The operation has ended; never called inside the call that began it. */
 typedef void (*numaperf_file_fn)(numaperf_file_t *file, int64_t result, void *data);
 /* `file` is open; or NULL, and `status` says why. */
