@@ -100,7 +100,8 @@ numaperf_arena_t *numaperf__loop_need_arena(numaperf_loop_t *loop)
 {
     if (loop->arena == NULL) {
         /* Local to the thread that touches it first: this one, which the loop is bound to. */
-        if (numaperf_arena_create(NULL, &loop->arena) < 0)
+        const numaperf_arena_config_t config = NUMAPERF_ARENA_CONFIG_INIT;
+        if (numaperf_arena_create(&config, &loop->arena) < 0)
             return NULL;
         loop->owns_arena = true;
     }
