@@ -43,7 +43,8 @@ typedef struct numaperf_conn_callbacks {
     int (*on_open)(numaperf_conn_t *conn, void *data);
     /* Bytes have come; they are valid until this returns, or as long as they are held. */
     void (*on_read)(numaperf_conn_t *conn, const void *bytes, size_t length, void *data);
-    /* The peer sends no more. Writing still works. NULL: numaperf_conn_finish(). */
+    /* The peer sends no more. Writing still works. NULL: numaperf_conn_finish(). A connection whose
+       sending was ended as well closes by itself then, with reason 0. */
     void (*on_end)(numaperf_conn_t *conn, void *data);
     /* What waits to be sent has fallen to the low water mark, after a write returned 1. */
     void (*on_drain)(numaperf_conn_t *conn, void *data);
@@ -166,7 +167,9 @@ NUMAPERF_API int numaperf_conn_write_held(numaperf_conn_t *conn, numaperf_buffer
 NUMAPERF_API int numaperf_conn_end(numaperf_conn_t *conn);
 
 /**
- * Read no more, send what was written, then close with reason 0. The write timeout limits it.
+ * Read no more, send what was written, then close with reason 0. The write timeout limits it. What
+ * the peer still sends is thrown away for up to 2 s, until its end: closing before that would reset
+ * what it has not read yet.
  *
  * Returns:  0; -EINVAL; -EPIPE it is closed already.
  * Threads:  owner.
@@ -331,8 +334,9 @@ NUMAPERF_API int numaperf_conn_set_filter(numaperf_conn_t *conn,
 /**
  * From a filter: bytes for on_read. They cannot be held.
  *
- * Returns:  0; 1 reading is paused: deliver no more until on_received is called again, which may
- *           be with no bytes; -EPIPE it is closed: return at once.
+ * Returns:  0; 1 they were delivered and reading is paused now; -EAGAIN it was paused and they were
+ *           not: after both, deliver no more until on_received is called again, which may be with
+ *           no bytes; -EPIPE it is closed: return at once.
  * Threads:  owner.
  */
 NUMAPERF_API int numaperf_conn_deliver(numaperf_conn_t *conn, const void *bytes, size_t length);

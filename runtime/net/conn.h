@@ -60,7 +60,6 @@ struct numaperf__conn_zero_copy {
 struct numaperf__conn_stash {
     struct numaperf__slice *slices; /* a ring of `capacity` */
     uint32_t capacity, first, count;
-    uint32_t offset; /* of the first: these have been told */
 };
 
 struct numaperf_conn {
@@ -88,8 +87,11 @@ struct numaperf_conn {
     bool over_high;     /* on_drain is owed */
     bool reset_wanted;  /* close with a reset */
     bool is_tcp;
-    bool filter_closed; /* on_ending was called */
-    int32_t reason;     /* of the close */
+    bool filter_ended; /* on_ending was called */
+    bool filter_waits; /* the filter has more to deliver once reading is resumed */
+    bool lingers;      /* all is sent and shut down: the peer's last bytes are thrown away, since
+                          closing before them would reset what it has yet to read */
+    int32_t reason;    /* of the close */
 
     struct numaperf__list link;         /* in net->conns */
     struct numaperf__list todo_link;    /* in net->todo */
