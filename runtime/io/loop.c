@@ -19,6 +19,7 @@
 #include "base/assert.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "io/features.h"
 #include "io/loop_state.h"
 
 #include <errno.h>
@@ -65,6 +66,7 @@ int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, cons
                                    : "");
     numaperf__ring_destroy(loop->ring);
     loop->ring = NULL;
+    loop->ring_rc = rc;
     if (backend == NUMAPERF_IO_URING)
         return numaperf__fail(rc, -rc, operation, "%s", loop->backend_reason);
     return 0;
@@ -76,8 +78,16 @@ static int loop_make_ring(numaperf_loop_t *loop, const struct numaperf__loop_set
         (void)snprintf(loop->backend_reason, sizeof(loop->backend_reason), "epoll was asked for");
         return 0;
     }
-    uint32_t entries = setup->ring_entries != 0 ? setup->ring_entries : NUMAPERF__LOOP_RING_ENTRIES;
-    int rc = numaperf__ring_create(entries, &loop->ring);
+    const struct numaperf__ring_setup ring = {
+        .entries = setup->ring_entries != 0 ? setup->ring_entries : NUMAPERF__LOOP_RING_ENTRIES,
+        .hidden = loop->hidden_features,
+        .own_memory = true,
+        .has_node = setup->has_node,
+        .node = setup->node,
+    };
+    int rc = (loop->hidden_features & 1u << NUMAPERF__FEATURE_RING) != 0
+                 ? -ENOSYS
+                 : numaperf__ring_create_as(&ring, &loop->ring);
     return rc == 0 ? 0 : numaperf__loop_refused(loop, setup->backend, rc, "io_uring_setup");
 }
 
@@ -101,6 +111,7 @@ int numaperf__loop_alloc(const struct numaperf__loop_setup *setup, numaperf_loop
         return numaperf__fail(-ENOMEM, ENOMEM, "loop", "no memory for the handle");
     loop->ring_event.fd = -1;
     loop->cells = &loop->own_cells;
+    loop->hidden_features = numaperf__features_disabled();
     loop->buffer_bytes = setup->buffer_bytes;
     loop->buffer_count = setup->buffer_count;
     int rc = loop_make_ring(loop, setup);

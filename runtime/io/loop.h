@@ -26,6 +26,8 @@ struct numaperf__loop_setup {
     uint32_t buffer_count;
     struct uv_loop_s *adopted;         /* to be run by the user; NULL: an own one */
     const struct numaperf__wake *wake; /* of a hosted one: ends its wait, and outlives it */
+    int32_t node;                      /* of the ring's memory, with has_node */
+    bool has_node;                     /* else it is where the calling thread runs */
 };
 
 /* Whether these may be in a configuration: 0, or -EINVAL, recorded as of `operation`. */

@@ -16,6 +16,8 @@ struct numaperf_loop {
     uv_loop_t *uv;
     uv_loop_t own_uv;
     struct numaperf__ring *ring; /* NULL on epoll */
+    int ring_rc;                 /* why there is none; 0: nobody asked for one */
+    uint32_t hidden_features;    /* bits 1u << enum numaperf__feature, by tests */
     char backend_reason[160];    /* empty with a ring */
     bool owns_uv;
     bool hosted;

@@ -25,26 +25,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RING_CQ_FACTOR                                                         \
-    8u /* CQEs an SQE: multishot requests complete more often than they submit \
-        */
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
-
-/* Names that liburing 2.3's copy of the kernel header may lack are not used by number here: what
- * its header does not know, its functions cannot drive. */
-static const uint32_t ring_flag_steps[] = {
-    /* 6.1 */
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-        IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
-    /* 5.19 */
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL |
-        IORING_SETUP_R_DISABLED,
-    /* 5.18 */
-    IORING_SETUP_SUBMIT_ALL | IORING_SETUP_R_DISABLED,
-    /* 5.11, for timeouts in enter */
-    IORING_SETUP_R_DISABLED,
-};
 
 static void ring_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -53,43 +35,26 @@ static void ring_count(_Atomic uint64_t *counter, uint64_t n)
                           memory_order_relaxed);
 }
 
-static int ring_setup(struct numaperf__ring *ring, uint32_t entries)
+int numaperf__ring_create_as(const struct numaperf__ring_setup *setup, struct numaperf__ring **out)
 {
-    int rc = -EINVAL;
-    for (size_t i = 0; i < sizeof(ring_flag_steps) / sizeof(ring_flag_steps[0]); i++) {
-        struct io_uring_params params;
-        memset(&params, 0, sizeof(params));
-        params.flags = ring_flag_steps[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
-        params.cq_entries = entries * RING_CQ_FACTOR;
-        rc = io_uring_queue_init_params(entries, &ring->uring, &params);
-        if (rc == 0) {
-            ring->setup_flags = params.flags;
-            if ((params.features & IORING_FEAT_EXT_ARG) != 0 &&
-                (params.features & IORING_FEAT_NODROP) != 0)
-                return 0;
-            io_uring_queue_exit(&ring->uring);
-            return -ENOSYS; /* no timeout in enter: too old to wait with */
-        }
-        if (rc != -EINVAL)
-            return rc; /* refused, not a flag it does not know */
-    }
-    return rc;
-}
-
-int numaperf__ring_create(uint32_t entries, struct numaperf__ring **out)
-{
-    NUMAPERF_ASSERT(entries > 0);
+    NUMAPERF_ASSERT(setup->entries > 0);
 
     struct numaperf__ring *ring = calloc(1, sizeof(*ring));
     if (ring == NULL)
         return -ENOMEM;
-    int rc = ring_setup(ring, entries);
+    int rc = numaperf__ring_setup(ring, setup);
     if (rc < 0) {
         free(ring);
         return rc;
     }
     *out = ring;
     return 0;
+}
+
+int numaperf__ring_create(uint32_t entries, struct numaperf__ring **out)
+{
+    const struct numaperf__ring_setup setup = {.entries = entries};
+    return numaperf__ring_create_as(&setup, out);
 }
 
 int numaperf__ring_enable(struct numaperf__ring *ring)
@@ -145,6 +110,8 @@ static int ring_sqe(struct numaperf__ring *ring, struct io_uring_sqe **out)
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
     if (sqe == NULL) {
         int rc = numaperf__ring_flush(ring);
+        if (rc == 0 && ring->has_sqpoll) /* until its thread has taken one */
+            rc = io_uring_sqring_wait(&ring->uring);
         if (rc < 0)
             return rc;
         sqe = io_uring_get_sqe(&ring->uring);
@@ -194,6 +161,16 @@ int numaperf__ring_cancel_all(struct numaperf__ring *ring)
     return 0;
 }
 
+/* Requests that a flush has to do something about: a polling kernel thread takes what was published
+ * by itself. */
+static bool ring_has_unsubmitted(const struct numaperf__ring *ring)
+{
+    const struct io_uring *uring = &ring->uring;
+    if (ring->has_sqpoll)
+        return uring->sq.sqe_tail != uring->sq.sqe_head;
+    return io_uring_sq_ready(uring) != 0;
+}
+
 static uint32_t ring_kernel_flags(const struct numaperf__ring *ring)
 {
     return IO_URING_READ_ONCE(*ring->uring.sq.kflags);
@@ -210,7 +187,7 @@ static void ring_count_enter(struct numaperf__ring *ring)
 bool numaperf__ring_pending(const struct numaperf__ring *ring)
 {
     const struct io_uring *uring = &ring->uring;
-    if (io_uring_sq_ready(uring) != 0 || io_uring_cq_ready(uring) != 0 ||
+    if (ring_has_unsubmitted(ring) || io_uring_cq_ready(uring) != 0 ||
         ring->batch_next != ring->batch_count)
         return true;
     return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
@@ -240,9 +217,14 @@ int numaperf__ring_flush(struct numaperf__ring *ring)
 {
     struct io_uring *uring = &ring->uring;
     uint32_t flags = ring_kernel_flags(ring);
-    if (io_uring_sq_ready(uring) == 0 && (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
+    bool must_enter = (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+    if (!ring_has_unsubmitted(ring) && !must_enter)
         return 0;
 
+    if (ring->has_sqpoll && !must_enter) {
+        /* Publishes; it enters only to wake the kernel's thread (IORING_SQ_NEED_WAKEUP). */
+        return ring_settle(io_uring_submit(uring));
+    }
     ring_count_enter(ring);
     return ring_settle(io_uring_submit_and_get_events(uring));
 }
@@ -384,6 +366,7 @@ int numaperf__ring_iowq_confine(struct numaperf__ring *ring, const numaperf_cpus
     NUMAPERF_ASSERT(ring->enabled && ring->in_flight == 0);
 
     int rc = numaperf__ring_iowq_affinity(ring, cpus);
+    ring->outcome.iowq_affinity = rc < 0 ? rc : 0;
     if (rc < 0)
         return rc;
     unsigned limits[2] = {worker_max, worker_max}; /* bounded, unbounded */
@@ -401,11 +384,11 @@ bool numaperf__ring_memory(const struct numaperf__ring *ring, unsigned part, con
     switch (part) {
     case 0: /* SQ and CQ ring, one mapping (IORING_FEAT_SINGLE_MMAP, 5.4) */
         *out_base = uring->sq.ring_ptr;
-        *out_length = uring->sq.ring_sz;
+        *out_length = ring->memory_length[0];
         return true;
     case 1:
         *out_base = uring->sq.sqes;
-        *out_length = uring->sq.ring_entries * sizeof(struct io_uring_sqe);
+        *out_length = ring->memory_length[1];
         return true;
     default:
         return false;
@@ -435,6 +418,6 @@ void numaperf__ring_destroy(struct numaperf__ring *ring)
     if (ring == NULL)
         return;
     NUMAPERF_ASSERT(ring->in_flight == (ring->own_op.in_flight ? 1u : 0u));
-    io_uring_queue_exit(&ring->uring);
+    numaperf__ring_teardown(ring);
     free(ring);
 }

@@ -89,15 +89,43 @@ struct numaperf__ring_counters {
     uint64_t overflows;
 };
 
+/* What a ring is made of; all zero but `entries` is one in memory of the kernel. */
+struct numaperf__ring_setup {
+    uint32_t entries;
+    uint32_t hidden;    /* bits 1u << enum numaperf__feature: steps to be left out */
+    bool own_memory;    /* in memory of ours, if the kernel can: NO_MMAP */
+    bool has_node;      /* bound to `node`; else where this thread runs */
+    bool has_sqpoll;    /* a kernel thread on PU `sqpoll_cpu` submits, if the kernel can */
+    int32_t node;       /* OS id */
+    int32_t sqpoll_cpu; /* OS id */
+};
+
+/* How the steps turned out that are not needed: 0, -errno, or that they were not asked for. */
+#define NUMAPERF__RING_NOT_ASKED 1
+struct numaperf__ring_outcome {
+    int own_memory;
+    int sqpoll;
+    int busy_poll;
+    int iowq_affinity;
+};
+
 /*
  * Make a ring of `entries` SQEs, disabled: it belongs to the thread that enables it. Steps down
  * flag by flag where the kernel is older. Returns -errno of io_uring_setup when there is none.
  */
 int numaperf__ring_create(uint32_t entries, struct numaperf__ring **out);
+int numaperf__ring_create_as(const struct numaperf__ring_setup *setup, struct numaperf__ring **out);
 void numaperf__ring_destroy(struct numaperf__ring *ring);
 int numaperf__ring_enable(struct numaperf__ring *ring);
 /* Whether the kernel takes requests, too: one NOP there and back. First of all; 0 or -errno. */
 int numaperf__ring_check(struct numaperf__ring *ring);
+
+/* Have waits poll the network device for `limit_us` before they sleep (NAPI, Linux 6.9), and read
+ * that back. 0 or -errno. */
+int numaperf__ring_busy_poll(struct numaperf__ring *ring, uint32_t limit_us);
+/* How the steps turned out. */
+void numaperf__ring_get_outcome(const struct numaperf__ring *ring,
+                                struct numaperf__ring_outcome *out);
 
 /* Signal `event_fd` when completions wait; afterwards numaperf__ring_flush() gets them. */
 int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd);
@@ -145,6 +173,11 @@ void numaperf__ring_buffers_publish(void *ring_memory, uint32_t tail);
 /* Whether the CQE of an operation brought a buffer, and which; whether more of it will come. */
 bool numaperf__ring_buffer_of(const struct numaperf__op *op, uint16_t *out_id, bool *out_more);
 
+/* Of a zero-copy send: whether this completion is the notification, and whether that says that the
+ * bytes were copied all the same. */
+bool numaperf__ring_is_notification(const struct numaperf__op *op);
+bool numaperf__ring_was_copied(const struct numaperf__op *op);
+
 /* A table of `count` direct descriptors, all free. 0 or -errno. */
 int numaperf__ring_direct_register(struct numaperf__ring *ring, uint32_t count);
 
@@ -157,6 +190,23 @@ int numaperf__ring_fixed_update(struct numaperf__ring *ring, uint32_t index, voi
 /* Operations submitted and not yet done. */
 uint32_t numaperf__ring_in_flight(const struct numaperf__ring *ring);
 
+/* ---- what kernels know ---- */
+
+/*
+ * Try what a ring can do, on one made for it on the calling thread: 0 or -errno each, at its index
+ * of enum numaperf__feature. -errno when there was no way to try: nothing is known then.
+ */
+int numaperf__ring_try_features(int *out_results);
+
+/* ---- requests of the user ---- */
+
+#define NUMAPERF__RING_REQUEST_SIZE 64u
+/* Have the user fill `request`, of that many bytes. -EINVAL: it has a flag that is not allowed. */
+int numaperf__ring_request_fill(void *request, void (*fill)(struct io_uring_sqe *sqe, void *data),
+                                void *data);
+/* For NUMAPERF__OP_USER: makes the SQE a copy of the request. */
+void numaperf__ring_request_copy(struct io_uring_sqe *sqe, void *request);
+
 /* The ring's shared memory: part 0 and 1; false when there is no such part. */
 bool numaperf__ring_memory(const struct numaperf__ring *ring, unsigned part, const void **out_base,
                            size_t *out_length);
@@ -164,5 +214,9 @@ void numaperf__ring_get_counters(const struct numaperf__ring *ring,
                                  struct numaperf__ring_counters *out);
 /* The flags the kernel accepted, IORING_SETUP_*. */
 uint32_t numaperf__ring_setup_flags(const struct numaperf__ring *ring);
+/* Whether completions are deferred to the thread's own waits (DEFER_TASKRUN). */
+bool numaperf__ring_defers(const struct numaperf__ring *ring);
+/* Whether its memory is bound to its node by policy, as read back: then it has to stay so. */
+bool numaperf__ring_is_bound(const struct numaperf__ring *ring);
 
 #endif

@@ -6,6 +6,8 @@
 #include "base/atomic.h"
 #include "io/ring.h"
 
+#include <numaperf/region.h>
+
 #include <liburing.h>
 
 #define NUMAPERF__RING_REAP_BATCH 64u
@@ -23,6 +25,10 @@ struct numaperf__ring_completion {
 struct numaperf__ring {
     struct io_uring uring;
     uint32_t setup_flags;
+    struct numaperf__ring_outcome outcome;
+    numaperf_region_t *memory; /* what it lies in; NULL: memory of the kernel */
+    size_t memory_length[2];   /* of rings and SQEs, as the kernel laid them out */
+    bool has_sqpoll;           /* a kernel thread submits */
     bool enabled;
     uint32_t in_flight;         /* operations, owner only */
     struct numaperf__op own_op; /* of ring_round_trip(), which it outlives when a wait fails */
@@ -33,6 +39,10 @@ struct numaperf__ring {
     _Atomic uint64_t completions; /* written by the owner */
     _Atomic uint64_t overflows;   /* written by the owner */
 };
+
+/* ring_setup.c: make `ring` what `setup` says. 0 or -errno. */
+int numaperf__ring_setup(struct numaperf__ring *ring, const struct numaperf__ring_setup *setup);
+void numaperf__ring_teardown(struct numaperf__ring *ring);
 
 /* ring_prep.c: fill the request of an operation, its user_data included. */
 void numaperf__ring_prep(struct io_uring_sqe *sqe, struct numaperf__op *op);

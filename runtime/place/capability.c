@@ -358,6 +358,8 @@ const char *numaperf_probe_name(uint32_t probe)
         return "too old";
     case NUMAPERF_PROBE_FAILED:
         return "failed";
+    case NUMAPERF_PROBE_NOT_ASKED:
+        return "not asked";
     default:
         return "unknown";
     }

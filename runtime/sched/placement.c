@@ -183,6 +183,7 @@ static int placement_ring_pages(struct numaperf_worker *worker)
             rc = numaperf__pages_query(worker->ring_base[part], worker->ring_length[part],
                                        &placement);
     }
+    worker->ring_is_bound = numaperf__ring_is_bound(ring);
     if (!worker->rt->placed)
         numaperf__enforce_set(&found, NUMAPERF_ENFORCE_NONE, "%s", numaperf__unplaced_reason);
     else if (rc < 0)
@@ -246,7 +247,9 @@ static int placement_loop(struct numaperf_worker *worker)
                                                .flags = config->io_flags,
                                                .buffer_bytes = config->buffer_bytes,
                                                .buffer_count = config->buffer_count,
-                                               .wake = &worker->wake};
+                                               .wake = &worker->wake,
+                                               .node = worker->node->id,
+                                               .has_node = worker->rt->placed};
     int rc = numaperf__loop_create_hosted(&setup, &worker->loop);
     if (rc < 0)
         return rc;
@@ -333,7 +336,8 @@ size_t numaperf__worker_ring_ranges(const struct numaperf_worker *worker,
         out[count].range.base = (char *)first;
         out[count].range.length = (end - first + page - 1) / page * page;
         out[count].range.page_bytes = page;
-        out[count].is_bound = false; /* allocated by the kernel when the ring was set up */
+        /* Else allocated by the kernel when the ring was set up. */
+        out[count].is_bound = worker->ring_is_bound;
         count++;
     }
     return count;

@@ -131,7 +131,9 @@ static int repair_ring_pages(struct numaperf__auditor *auditor,
     int rc = 0;
     (void)pthread_mutex_lock(&auditor->mutex); /* the ring goes with its thread */
     for (size_t i = 0; i < count && !numaperf__auditor_stopping(auditor); i++) {
-        int one = numaperf__audit_move_back(&ranges[i].range, worker->node->id);
+        int one = ranges[i].is_bound
+                      ? numaperf__audit_put_back(&ranges[i], worker->node->id)
+                      : numaperf__audit_move_back(&ranges[i].range, worker->node->id);
         rc = rc == 0 ? one : rc;
     }
     (void)pthread_mutex_unlock(&auditor->mutex); /* as above */

@@ -123,6 +123,7 @@ struct numaperf_worker {
     int32_t backend;                          /* the same */
     const void *ring_base[2];                 /* the same; parts of the ring's memory */
     size_t ring_length[2];                    /* the same; 0 without a ring */
+    bool ring_is_bound;                       /* the same; its memory is ours, and bound */
     char iowq_name[NUMAPERF__IOWQ_NAME_SIZE]; /* the same; of its ring's io-wq threads, or empty */
     const void *stack_base; /* written by start; addresses, to be asked about only */
     size_t stack_length;

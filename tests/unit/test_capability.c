@@ -474,12 +474,12 @@ static void summary_refuses_bad_arguments(void **state)
 static void probe_names_are_distinct_words(void **state)
 {
     (void)state;
-    for (uint32_t a = 0; a <= NUMAPERF_PROBE_FAILED; a++) {
+    for (uint32_t a = 0; a <= NUMAPERF_PROBE_NOT_ASKED; a++) {
         assert_string_not_equal(numaperf_probe_name(a), "unknown");
         for (uint32_t b = 0; b < a; b++)
             assert_string_not_equal(numaperf_probe_name(a), numaperf_probe_name(b));
     }
-    assert_string_equal(numaperf_probe_name(NUMAPERF_PROBE_FAILED + 1), "unknown");
+    assert_string_equal(numaperf_probe_name(NUMAPERF_PROBE_NOT_ASKED + 1), "unknown");
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, case_setup, case_setup)
