@@ -21,6 +21,8 @@
 #define RING_PBUF_INCREMENTAL 2u       /* IOU_PBUF_RING_INC, 6.12: in what was padding */
 #define RING_CQE_BUFFER_MORE (1u << 4) /* IORING_CQE_F_BUF_MORE, 6.12 */
 
+#define RING_NOTIF_COPIED (1u << 31) /* IORING_NOTIF_USAGE_ZC_COPIED, 6.2 */
+
 _Static_assert(sizeof(struct io_uring_buf) == 16, "an entry of the kernel's");
 _Static_assert(offsetof(struct io_uring_buf_ring, tail) == 14, "the tail is in the first entry");
 
@@ -70,6 +72,16 @@ bool numaperf__ring_buffer_of(const struct numaperf__op *op, uint16_t *out_id, b
     *out_id = (uint16_t)(op->cqe_flags >> IORING_CQE_BUFFER_SHIFT);
     *out_more = (op->cqe_flags & RING_CQE_BUFFER_MORE) != 0;
     return true;
+}
+
+bool numaperf__ring_is_notification(const struct numaperf__op *op)
+{
+    return (op->cqe_flags & IORING_CQE_F_NOTIF) != 0;
+}
+
+bool numaperf__ring_was_copied(const struct numaperf__op *op)
+{
+    return ((uint32_t)op->result & RING_NOTIF_COPIED) != 0;
 }
 
 int numaperf__ring_direct_register(struct numaperf__ring *ring, uint32_t count)

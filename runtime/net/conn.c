@@ -13,9 +13,6 @@
  * inside a call. Invariants: at most one receive and one send are under way, zero-copy pieces that
  * are still pinned apart; the memory stays until the driver has said numaperf__conn_gone().
  *
- * Bytes received while reading is paused are stashed. They are copied out of the receive buffers
- * when these get scarce: peers that make us pause must not keep buffers from all others.
- *
  * Thread rule: the loop's thread.
  */
 #include "net/conn.h"
@@ -42,7 +39,6 @@
                 */
 #define CONN_LINGER_MS 2000u
 #define CONN_LINGER_BYTES (4u << 20)
-#define CONN_STASH_FIRST 4u
 
 _Static_assert(sizeof(numaperf_conn_config_t) == CONN_CONFIG_MIN_SIZE,
                "public struct: append only");
@@ -179,71 +175,6 @@ int numaperf__conn_make(struct numaperf__net *net, int fd, const numaperf_conn_c
 
 /* ---- input ---- */
 
-static void conn_release_slice(struct numaperf_conn *conn, const struct numaperf__slice *slice)
-{
-    if (slice->buffer != NULL)
-        numaperf__buffer_unref(slice->buffer);
-    else
-        numaperf_arena_free(conn->net->arena, slice->bytes); /* a copy of ours */
-}
-
-static bool conn_stash_grow(struct numaperf_conn *conn)
-{
-    struct numaperf__conn_stash *stash = &conn->stash;
-    uint32_t capacity = stash->capacity != 0 ? 2 * stash->capacity : CONN_STASH_FIRST;
-    struct numaperf__slice *slices =
-        numaperf_arena_alloc(conn->net->arena, capacity * sizeof(*slices), 0);
-    if (slices == NULL)
-        return false;
-    for (uint32_t i = 0; i < stash->count; i++)
-        slices[i] = stash->slices[(stash->first + i) & (stash->capacity - 1)];
-    numaperf_arena_free(conn->net->arena, stash->slices);
-    stash->slices = slices;
-    stash->capacity = capacity;
-    stash->first = 0;
-    return true;
-}
-
-/* What is kept for long must not be most of the buffers. */
-static bool conn_stash_unbuffer(struct numaperf_conn *conn, struct numaperf__slice *slice)
-{
-    struct numaperf__buffers *buffers = conn->net->buffers;
-    if (numaperf__buffers_used(buffers) < numaperf__buffers_count(buffers) / 2)
-        return true;
-    char *copy = numaperf_arena_alloc(conn->net->arena, slice->length, 0);
-    if (copy == NULL)
-        return false;
-    memcpy(copy, slice->bytes, slice->length);
-    numaperf__buffer_unref(slice->buffer);
-    slice->buffer = NULL;
-    slice->bytes = copy;
-    return true;
-}
-
-static void conn_stash(struct numaperf_conn *conn, struct numaperf__slice *slice)
-{
-    struct numaperf__conn_stash *stash = &conn->stash;
-    if (!conn_stash_unbuffer(conn, slice) ||
-        (stash->count == stash->capacity && !conn_stash_grow(conn))) {
-        conn_release_slice(conn, slice);
-        numaperf_conn_reset(conn, -ENOMEM); /* better than a stream with a hole */
-        return;
-    }
-    stash->slices[(stash->first + stash->count) & (stash->capacity - 1)] = *slice;
-    stash->count++;
-}
-
-static void conn_drop_stash(struct numaperf_conn *conn)
-{
-    struct numaperf__conn_stash *stash = &conn->stash;
-    for (; stash->count > 0; stash->count--) {
-        conn_release_slice(conn, &stash->slices[stash->first]);
-        stash->first = (stash->first + 1) & (stash->capacity - 1);
-    }
-    numaperf_arena_free(conn->net->arena, stash->slices);
-    *stash = (struct numaperf__conn_stash){.count = 0};
-}
-
 static void conn_tell_read(struct numaperf_conn *conn, struct numaperf__slice *slice)
 {
     numaperf__net_count(conn->net, NUMAPERF__NET_RECEIVES, 1);
@@ -254,14 +185,14 @@ static void conn_tell_read(struct numaperf_conn *conn, struct numaperf__slice *s
         conn->callbacks.on_read(conn, slice->bytes, slice->length, conn->data);
         conn->current = NULL;
     }
-    conn_release_slice(conn, slice);
+    numaperf__conn_release_slice(conn, slice);
 }
 
 /* After the end of our own: thrown away, but not without limit. */
 static void conn_throw_away(struct numaperf_conn *conn, const struct numaperf__slice *slice)
 {
     conn->lingered_bytes += slice->length;
-    conn_release_slice(conn, slice);
+    numaperf__conn_release_slice(conn, slice);
     if (conn->lingered_bytes > CONN_LINGER_BYTES)
         numaperf_conn_reset(conn, 0);
 }
@@ -272,11 +203,11 @@ void numaperf__conn_received(struct numaperf_conn *conn, struct numaperf__slice 
     numaperf__net_count(conn->net, NUMAPERF__NET_BYTES_RECEIVED, slice->length);
     conn->received_ms = numaperf__net_now_ms(conn->net);
     if (conn->state != NUMAPERF__CONN_OPEN)
-        conn_release_slice(conn, slice);
+        numaperf__conn_release_slice(conn, slice);
     else if (conn->finish_wanted)
         conn_throw_away(conn, slice);
     else if (conn->is_paused || conn->stash.count > 0)
-        conn_stash(conn, slice);
+        numaperf__conn_stash_push(conn, slice);
     else
         conn_tell_read(conn, slice);
 }
@@ -331,9 +262,7 @@ static void conn_turn_stash(struct numaperf_conn *conn)
     }
     while (stash->count > 0 && !conn->is_paused && !conn->filter_waits &&
            conn->state == NUMAPERF__CONN_OPEN && !conn->finish_wanted) {
-        struct numaperf__slice slice = stash->slices[stash->first];
-        stash->first = (stash->first + 1) & (stash->capacity - 1);
-        stash->count--;
+        struct numaperf__slice slice = numaperf__conn_stash_pop(conn);
         conn_tell_read(conn, &slice);
     }
 }
@@ -435,10 +364,12 @@ static void conn_turn_output(struct numaperf_conn *conn)
         int rc = conn->driver->shut(conn);
         if (rc == -EINPROGRESS)
             conn->is_shutting = true;
-        else
+        else if (rc != -EAGAIN)
             numaperf__conn_shut(conn, rc);
         return;
     }
+    if (conn->pinned_count > 0)
+        return; /* a close would drop what the kernel has yet to send of these; time is limited */
     /* Both sides have ended, as far as the user wants to know: nothing can happen any more. */
     if (conn->input_ended && (conn->finish_wanted || conn->end_told))
         numaperf_conn_close(conn, 0);
@@ -470,7 +401,7 @@ int numaperf_conn_finish(numaperf_conn_t *conn)
     if (conn->finish_wanted)
         return 0;
     conn->finish_wanted = true;
-    conn_drop_stash(conn);
+    numaperf__conn_stash_drop(conn);
     numaperf__conn_look_again(conn);
     return 0;
 }
@@ -542,7 +473,7 @@ static void conn_turn_close(struct numaperf_conn *conn)
     }
     conn_call_written(conn, 0); /* a filter has taken these */
     numaperf__output_drop(&conn->output, conn, conn->reason < 0 ? conn->reason : -ECANCELED);
-    conn_drop_stash(conn);
+    numaperf__conn_stash_drop(conn);
     if (conn->reset_wanted && conn->is_tcp && !conn->is_direct) {
         struct linger linger = {.l_onoff = 1, .l_linger = 0};
         /* An end instead of a reset is all that a failure would mean. */
@@ -587,6 +518,8 @@ void numaperf__conn_turn(struct numaperf_conn *conn)
         conn_turn_receive(conn);
     if (conn->state == NUMAPERF__CONN_CLOSING)
         conn_turn_close(conn);
+    else if (conn->state == NUMAPERF__CONN_CLOSED)
+        conn->driver->close(conn);
 }
 
 void numaperf__conn_validate(const struct numaperf_conn *conn)

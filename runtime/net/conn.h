@@ -33,13 +33,13 @@ struct numaperf__conn_driver {
     /* Not sending, output is not empty: send from its front, as much as one request takes. Sets
        is_sending. */
     void (*send)(struct numaperf_conn *conn);
-    /* Nothing is being sent: shut down the sending side. 0, -errno, or -EINPROGRESS: told later by
-       _shut(). */
+    /* Nothing is being sent: shut down the sending side. 0; -errno; -EINPROGRESS: told later by
+       _shut(); -EAGAIN: not now, it is looked at again. */
     int (*shut)(struct numaperf_conn *conn);
     /* Closing: have what is in flight end soon, with its usual calls. May be called again. */
     void (*abort)(struct numaperf_conn *conn);
     /* Nothing is in flight: close `fd`, and what the driver has. Told by _gone(), exactly once,
-       which this one may call from inside. */
+       which this one may call from inside. Called again when it has it looked at again. */
     void (*close)(struct numaperf_conn *conn);
     /* In the turn of the net, after its todo list: tell what has ended inside the calls above. The
      * driver marks the net dirty when there is something. NULL: everything completes by itself. */
@@ -131,6 +131,7 @@ struct numaperf_conn {
     /* The driver's. */
     struct numaperf__op receive_op, send_op, close_op;
     struct numaperf__conn_zero_copy zero_copy[NUMAPERF__CONN_ZERO_COPY_MAX];
+    size_t sending_bytes; /* of the request under way */
     struct msghdr message;
     struct iovec parts[NUMAPERF__CONN_PARTS_MAX];
     struct numaperf__conn_watch *watch; /* conn_epoll.c's, in the arena: outlives the connection */

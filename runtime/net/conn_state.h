@@ -14,6 +14,14 @@ struct numaperf__conn_written {
     void *data;
 };
 
+/* conn_stash.c: keep received bytes, or reset the connection when there is no memory for them. */
+void numaperf__conn_stash_push(struct numaperf_conn *conn, struct numaperf__slice *slice);
+/* The first of them; there is one. */
+struct numaperf__slice numaperf__conn_stash_pop(struct numaperf_conn *conn);
+void numaperf__conn_stash_drop(struct numaperf_conn *conn);
+/* Received bytes are done with. */
+void numaperf__conn_release_slice(struct numaperf_conn *conn, const struct numaperf__slice *slice);
+
 /* conn_filter.c; each does nothing where there is no filter. */
 void numaperf__conn_filter_received(struct numaperf_conn *conn, const void *bytes, size_t length);
 /* < 0: the stream was cut off. */

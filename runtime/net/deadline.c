@@ -51,12 +51,12 @@ uint64_t numaperf__deadline_of(const struct numaperf_conn *conn,
                                enum numaperf__net_counter *out_counter)
 {
     uint64_t deadline_ms = UINT64_MAX;
-    if (conn->linger_until_ms != 0) {
+    if (conn->lingers) {
         *out_counter = NUMAPERF__NET_COUNTERS;
         return conn->linger_until_ms;
     }
     /* Of two that end at once, the one that says more is told. */
-    if (conn->output.bytes > 0)
+    if (conn->output.bytes > 0 || conn->pinned_count > 0)
         deadline_consider(deadline_later(conn->sent_ms, conn->waiting_ms), conn->write_timeout_ms,
                           NUMAPERF__NET_WRITE_TIMEOUTS, &deadline_ms, out_counter);
     if (!conn->is_paused && !conn->input_ended && !conn->finish_wanted)

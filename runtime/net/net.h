@@ -68,6 +68,8 @@ struct numaperf__net {
     struct numaperf__buffers *buffers;
     numaperf_arena_t *arena;
     const struct numaperf__conn_driver *driver; /* of new connections */
+    bool receives_once;                         /* the kernel has no multishot receive */
+    uint32_t zero_copy_flags; /* of IORING_OP_SEND_ZC; UINT32_MAX: there is none */
     struct numaperf__list conns;
     struct numaperf__list members;
     struct numaperf__list todo;    /* connections with something to start or to tell */
@@ -77,6 +79,7 @@ struct numaperf__net {
     struct numaperf__deadlines deadlines;
     uint32_t handle_count; /* libuv handles that are not closed yet */
     bool closing;
+    bool is_turning; /* the driver's turn is still to come in this turn */
     _Atomic uint64_t *cells; /* of the loop: counters, written by its thread alone */
 };
 
