@@ -58,6 +58,7 @@ static void net_feed_starved(struct numaperf__net *net)
 static void net_turn(struct numaperf__loop_tenant *tenant)
 {
     struct numaperf__net *net = net_of_tenant(tenant);
+    net->is_turning = true;
     net_feed_starved(net);
     /* Those that are in it now: what their callbacks add is for the next turn. */
     struct numaperf__list now;
@@ -73,6 +74,7 @@ static void net_turn(struct numaperf__loop_tenant *tenant)
         conn->in_todo = false;
         numaperf__conn_turn(conn);
     }
+    net->is_turning = false;
     if (net->driver->turn != NULL)
         net->driver->turn(net);
 }
