@@ -8,10 +8,10 @@
 #include "echo.h"
 
 #include "echo_client.h"
+#include "program.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -122,19 +122,14 @@ static int echo_sample_at(const struct bench_run *run, const char *path, double 
 
 static int echo_sample(const struct bench_run *run, double *out_values)
 {
-    const char *base = getenv("TMPDIR"); /* NOLINT(concurrency-mt-unsafe): no other thread yet */
     char folder[80];
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
-    int n =
-        snprintf(folder, sizeof(folder), "%s/numaperf-bench-XXXXXX", base != NULL ? base : "/tmp");
-    if (n >= (int)sizeof(folder))
-        return -ENAMETOOLONG;
-    if (mkdtemp(folder) == NULL)
-        return -errno;
+    int rc = program_folder_make(folder, sizeof(folder));
+    if (rc < 0)
+        return rc;
     (void)snprintf(path, sizeof(path), "%s/echo", folder);
-    int rc = echo_sample_at(run, path, out_values);
-    (void)unlink(path); /* most did, and a TCP server made none */
-    (void)rmdir(folder);
+    rc = echo_sample_at(run, path, out_values);
+    program_folder_remove(folder);
     return rc;
 }
 

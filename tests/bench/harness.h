@@ -17,7 +17,7 @@
 
 #define BENCH_PEERS_MAX 12u
 #define BENCH_METRICS_MAX 6u
-#define BENCH_GOALS_MAX 4u
+#define BENCH_GOALS_MAX 6u
 
 struct bench_metric {
     const char *name;
@@ -77,6 +77,8 @@ extern const struct bench_workload bench_wakepath;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;
 extern const struct bench_workload bench_arena;
+extern const struct bench_workload bench_kv;
+extern const struct bench_workload bench_http;
 
 /* Why it is left out, where this program runs; NULL: it is not. */
 const char *bench_peer_absent(const struct bench_peer *peer);

@@ -267,24 +267,32 @@ static void ring_complete(struct ring_server *server, const struct io_uring_cqe 
 }
 
 /* What the kernel has ready is looked for in memory, and asked for only when it says so. */
-static void ring_spin(struct ring_server *server)
+static bool ring_spin(struct ring_server *server)
 {
     uint64_t until_ns = bench_now_ns() + server->spin_ns;
-    (void)io_uring_submit(&server->ring); /* the wait that follows says what is wrong */
-    while (io_uring_cq_ready(&server->ring) <= server->sends && bench_now_ns() < until_ns) {
+    int rc = io_uring_submit(&server->ring);
+    while (rc >= 0 && io_uring_cq_ready(&server->ring) <= server->sends) {
         if ((IO_URING_READ_ONCE(*server->ring.sq.kflags) & IORING_SQ_TASKRUN) != 0)
-            (void)io_uring_get_events(&server->ring); /* the same */
+            rc = io_uring_get_events(&server->ring);
+        else if (bench_now_ns() >= until_ns)
+            return false;
     }
+    return rc >= 0; /* the wait that follows says what is wrong */
+}
+
+static void ring_await(struct ring_server *server)
+{
+    if (server->spin_ns > 0 && ring_spin(server))
+        return;
+    int rc = io_uring_submit_and_wait(&server->ring, server->sends + 1);
+    if (rc < 0 && rc != -EINTR)
+        abort(); /* shows in the client's count */
 }
 
 static void ring_serve(struct ring_server *server)
 {
     while (!server->stopped) {
-        if (server->spin_ns > 0)
-            ring_spin(server);
-        int rc = io_uring_submit_and_wait(&server->ring, server->sends + 1);
-        if (rc < 0 && rc != -EINTR)
-            abort(); /* shows in the client's count */
+        ring_await(server);
         server->sends = 0;
         struct io_uring_cqe *cqe = NULL;
         unsigned head = 0;

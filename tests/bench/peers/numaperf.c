@@ -228,6 +228,11 @@ const struct bench_peer bench_numaperf_uncounted = {
     .stop = numaperf_peer_stop,
 };
 
+numaperf_rt_t *bench_numaperf_rt(void *state)
+{
+    return ((struct numaperf_state *)state)->rt;
+}
+
 int bench_numaperf_layout(struct bench_setup *setup)
 {
     void *arg = NULL;

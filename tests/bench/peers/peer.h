@@ -90,6 +90,9 @@ extern const struct bench_peer bench_mimalloc;
 /* Fill in setup->cpus by starting numaperf once and asking it. */
 int bench_numaperf_layout(struct bench_setup *setup);
 
+/* The runtime of a peer that is one, and has been started. */
+numaperf_rt_t *bench_numaperf_rt(void *state);
+
 /* Have the calling thread run on this PU alone. */
 int bench_pin(int cpu);
 
