@@ -229,6 +229,7 @@ static void lingering_ends_at_its_own_time_whatever_the_timeouts(void **state)
     struct numaperf_conn *conn = &scene.conns[0];
     conn->idle_timeout_ms = 10;
     numaperf__deadline_watch(conn);
+    conn->lingers = true;
     conn->linger_until_ms = START_MS + 2000;
     numaperf__deadline_watch(conn);
     pass_until(START_MS + 1999);
