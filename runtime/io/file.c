@@ -34,6 +34,7 @@
 #define FILE_OPEN_CONFIG_MIN_SIZE 32u /* the first release's */
 #define FILE_PARTS_MAX 1024u          /* IOV_MAX of the kernel */
 #define FILE_MODE_MAX 07777u
+#define FILE_O_TMPFILE ((uint32_t)O_TMPFILE & ~(uint32_t)O_DIRECTORY)
 #define FILE_OFFSET_MAX ((uint64_t)INT64_MAX)
 
 _Static_assert(sizeof(numaperf_file_open_config_t) == 32, "public struct: append only");
@@ -199,12 +200,18 @@ static int file_open_check(const numaperf_file_open_config_t *cfg)
     return 0;
 }
 
-/* O_NONBLOCK would have reads refused that only have to wait for the disk. */
+/*
+ * Nobody is to wait for the other end of a FIFO, which is refused afterwards anyway. A ring opens
+ * with O_NONBLOCK by itself where it can at once, and on request where it cannot; asked for it in
+ * the first case it would give up on a path that is not in the cache.
+ */
 static struct open_how file_open_how(const numaperf_file_open_config_t *cfg)
 {
     uint32_t flags = ((uint32_t)cfg->open_flags & ~(uint32_t)O_NONBLOCK) | O_CLOEXEC;
+    if ((flags & (O_CREAT | O_TRUNC | FILE_O_TMPFILE)) != 0)
+        flags |= O_NONBLOCK;
     struct open_how how = {.flags = flags};
-    if ((flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE)
+    if ((flags & (O_CREAT | FILE_O_TMPFILE)) != 0)
         how.mode = cfg->mode; /* elsewhere openat2(2) refuses it */
     if ((cfg->flags & NUMAPERF_FILE_BENEATH) != 0)
         how.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS;
@@ -266,6 +273,11 @@ static int file_open_result(const struct numaperf__file_op *op)
         (void)close(fd); /* nothing was written to it */
         return rc;
     }
+    /* It was opened with O_NONBLOCK, perhaps: reads would be refused that have to wait for the
+     * disk. */
+    int flags = fcntl(fd, F_GETFL);
+    if ((flags & O_NONBLOCK) != 0)
+        (void)fcntl(fd, F_SETFL, flags & ~O_NONBLOCK); /* an open file takes both */
     return fd;
 }
 

@@ -2,9 +2,9 @@
 /*
  * Operations of files on the ring: one request after the other until the whole is done.
  *
- * A request that the ring cannot take now, or that would have to wait on a descriptor opened with
- * O_NONBLOCK (the kernel then says -EAGAIN instead of waiting), goes to the thread pool: there is
- * no busy loop, and an operation that was accepted always ends.
+ * A request that the ring has no room for, and one that says -EAGAIN (since it would have to wait
+ * for a descriptor with O_NONBLOCK, or lost a race on its way along a path), goes to the thread
+ * pool: there is no busy loop, and an operation that was accepted always ends.
  *
  * Thread rule: the loop's thread.
  *
@@ -77,18 +77,12 @@ static void ring_prepare(struct numaperf__file_op *op)
     }
 }
 
-/* That which the kernel would have to wait for, and may not. */
-static bool ring_must_wait(const struct numaperf__file_op *op, int32_t result)
-{
-    return result == -EAGAIN && op->kind != NUMAPERF__FILE_OPEN;
-}
-
 static void ring_done(struct numaperf__op *ring)
 {
     struct numaperf__file_op *op = NUMAPERF_CONTAINER_OF(ring, struct numaperf__file_op, via.ring);
     int32_t result = ring->result;
     op->is_in_ring = false;
-    if (ring_must_wait(op, result)) {
+    if (result == -EAGAIN) {
         numaperf__file_pool_start(op);
         return;
     }

@@ -40,19 +40,14 @@ static int64_t pool_open_as(const struct numaperf__file_op *op, struct open_how 
 }
 
 /*
- * First with O_NONBLOCK, as the ring does it: nobody waits for the other end of a FIFO, which is
- * refused afterwards anyway. It is taken away again, though reads of files would not mind it.
+ * First with O_NONBLOCK, as a ring does it: nobody waits for the other end of a FIFO, which is
+ * refused afterwards anyway.
  */
 static int64_t pool_open(const struct numaperf__file_op *op)
 {
     struct open_how how = op->how;
     how.flags |= O_NONBLOCK;
     int64_t fd = pool_open_as(op, &how);
-    if (fd >= 0) {
-        int flags = fcntl((int)fd, F_GETFL);
-        (void)fcntl((int)fd, F_SETFL, flags & ~O_NONBLOCK); /* an open file takes both */
-        return fd;
-    }
     if (fd != -EAGAIN)
         return fd;
     /* A lease that has to be waited for, or a race on the way. */
