@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "io/features.h"
 #include "io/loop_state.h"
+#include "io/sqpoll.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -36,6 +37,7 @@
 #define LOOP_RING_ENTRIES_MAX 32768u
 #define LOOP_BUFFER_BYTES_MAX (16u << 20)
 #define LOOP_BUFFER_COUNT_MAX 32768u
+#define LOOP_BUSY_POLL_US 50u    /* as long as an idle worker spins, by default */
 #define LOOP_CONFIG_MIN_SIZE 24u /* the first release's */
 
 _Static_assert(sizeof(numaperf_loop_config_t) == 32, "public struct: append only");
@@ -84,11 +86,19 @@ static int loop_make_ring(numaperf_loop_t *loop, const struct numaperf__loop_set
         .own_memory = true,
         .has_node = setup->has_node,
         .node = setup->node,
+        .has_sqpoll = (setup->flags & NUMAPERF_LOOP_SQPOLL) != 0,
+        .sqpoll_cpu = setup->sqpoll_cpu,
     };
     int rc = (loop->hidden_features & 1u << NUMAPERF__FEATURE_RING) != 0
                  ? -ENOSYS
                  : numaperf__ring_create_as(&ring, &loop->ring);
-    return rc == 0 ? 0 : numaperf__loop_refused(loop, setup->backend, rc, "io_uring_setup");
+    if (rc < 0)
+        return numaperf__loop_refused(loop, setup->backend, rc, "io_uring_setup");
+    if (ring.has_sqpoll)
+        numaperf__ring_prove_sqpoll(loop->ring, ring.sqpoll_cpu);
+    if ((setup->flags & NUMAPERF_LOOP_BUSY_POLL) != 0)
+        (void)numaperf__ring_busy_poll(loop->ring, LOOP_BUSY_POLL_US); /* the features tell */
+    return 0;
 }
 
 int numaperf__uv_loop_init(uv_loop_t *uv)
@@ -155,10 +165,12 @@ struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop)
 
 /* ---- run ---- */
 
-/* Operations in flight keep a user-run loop alive, as libuv's requests do. */
-static void loop_settle_reference(numaperf_loop_t *loop)
+/* Operations in flight, and what is open on it, keep a user-run loop alive, as handles of libuv do.
+ */
+void numaperf__loop_settle_reference(numaperf_loop_t *loop)
 {
-    bool wanted = numaperf__ring_in_flight(loop->ring) > 0;
+    bool wanted = (loop->ring != NULL && numaperf__ring_in_flight(loop->ring) > 0) ||
+                  numaperf__loop_has_busy_tenant(loop);
     if (wanted == loop->referenced)
         return;
     loop->referenced = wanted;
@@ -180,7 +192,7 @@ static void loop_reap(numaperf_loop_t *loop)
                               NUMAPERF__LOOP_REAP_MAX); /* what is left signals again below */
     if (numaperf__ring_pending(loop->ring))
         loop_poke(loop);
-    loop_settle_reference(loop);
+    numaperf__loop_settle_reference(loop);
 }
 
 static void loop_submit_prepare(uv_prepare_t *handle)
@@ -195,8 +207,8 @@ static void loop_submit_prepare(uv_prepare_t *handle)
         numaperf__loop_turn_tenants(loop);
         rc = numaperf__ring_flush(loop->ring);
         NUMAPERF_ASSERT(rc == 0);
-        loop_settle_reference(loop);
     }
+    numaperf__loop_settle_reference(loop);
     if (loop->has_dirty || (loop->ring != NULL && numaperf__ring_pending(loop->ring)))
         loop_poke(loop);
 }
@@ -308,6 +320,12 @@ int numaperf__loop_check_setup(const struct numaperf__loop_setup *setup, const c
     return loop_check_buffers(setup, operation);
 }
 
+static int loop_plan_sqpoll(struct numaperf__loop_setup *setup)
+{
+    int rc = numaperf__sqpoll_choose(&setup->sqpoll_cpu);
+    return rc < 0 ? rc : numaperf__sqpoll_check_quota(1, -EINVAL);
+}
+
 int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t **out)
 {
     if (out == NULL)
@@ -318,13 +336,15 @@ int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t *
                                    config != NULL ? config : &defaults, "loop");
     if (rc < 0)
         return rc;
-    const struct numaperf__loop_setup setup = {.backend = cfg.backend,
-                                               .flags = cfg.flags,
-                                               .ring_entries = cfg.ring_entries,
-                                               .buffer_bytes = cfg.buffer_bytes,
-                                               .buffer_count = cfg.buffer_count,
-                                               .adopted = cfg.uv_loop};
+    struct numaperf__loop_setup setup = {.backend = cfg.backend,
+                                         .flags = cfg.flags,
+                                         .ring_entries = cfg.ring_entries,
+                                         .buffer_bytes = cfg.buffer_bytes,
+                                         .buffer_count = cfg.buffer_count,
+                                         .adopted = cfg.uv_loop};
     rc = numaperf__loop_check_setup(&setup, "loop");
+    if (rc == 0 && (cfg.flags & NUMAPERF_LOOP_SQPOLL) != 0)
+        rc = loop_plan_sqpoll(&setup);
     if (rc < 0)
         return rc;
 
@@ -418,7 +438,7 @@ int numaperf__loop_submit(numaperf_loop_t *loop, struct numaperf__op *op)
     if (rc == 0)
         rc = numaperf__ring_submit(loop->ring, op);
     if (rc == 0)
-        loop_settle_reference(loop);
+        numaperf__loop_settle_reference(loop);
     return rc;
 }
 

@@ -58,6 +58,8 @@ int numaperf__loop_alloc(const struct numaperf__loop_setup *setup, numaperf_loop
 void numaperf__loop_free(numaperf_loop_t *loop);
 /* The kernel refused the ring: a failure, or for AUTO the reason why the loop does without. */
 int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, const char *operation);
+/* A loop of the user's is alive as long as something is open on it. */
+void numaperf__loop_settle_reference(numaperf_loop_t *loop);
 /* Have tenants start what callbacks asked for. */
 void numaperf__loop_turn_tenants(numaperf_loop_t *loop);
 /* Close what hangs on the loop, turning it by `turn` until it is gone, and free it. */

@@ -30,6 +30,9 @@ void numaperf__loop_mark_dirty(numaperf_loop_t *loop, struct numaperf__loop_tena
 {
     tenant->is_dirty = true;
     loop->has_dirty = true;
+    /* Here, since whoever opens or closes something says so. */
+    if (!loop->hosted)
+        numaperf__loop_settle_reference(loop);
 }
 
 void numaperf__loop_turn_tenants(numaperf_loop_t *loop)
