@@ -77,6 +77,7 @@ struct numaperf__net {
     /* conn_epoll.c's: what ended inside a call of its own, to be told by driver->turn(). NULL. */
     struct numaperf__conn_watch *ended_first, *ended_last;
     struct numaperf__deadlines deadlines;
+    struct numaperf__udp_buffers *udp_buffers; /* udp_buffers.c's; NULL: it has no UDP sockets */
     uint32_t handle_count; /* libuv handles that are not closed yet */
     bool closing;
     bool is_turning; /* the driver's turn is still to come in this turn */
