@@ -480,6 +480,11 @@ static void conn_turn_close(struct numaperf_conn *conn)
         (void)setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
     }
     conn_set_state(conn, NUMAPERF__CONN_CLOSING, NUMAPERF__CONN_CLOSED);
+    /* Closed in this very turn, it is in `todo` again: the driver is asked twice only if it asks
+     * for that itself. */
+    if (conn->in_todo)
+        numaperf__list_remove(&conn->todo_link);
+    conn->in_todo = false;
     conn->driver->close(conn);
 }
 
