@@ -123,6 +123,8 @@ int numaperf__ring_check(struct numaperf__ring *ring);
 /* Have waits poll the network device for `limit_us` before they sleep (NAPI, Linux 6.9), and read
  * that back. 0 or -errno. */
 int numaperf__ring_busy_poll(struct numaperf__ring *ring, uint32_t limit_us);
+/* Note whether the poller, if one was made, is confined to that PU. */
+void numaperf__ring_prove_sqpoll(struct numaperf__ring *ring, int32_t cpu);
 /* How the steps turned out. */
 void numaperf__ring_get_outcome(const struct numaperf__ring *ring,
                                 struct numaperf__ring_outcome *out);
@@ -173,6 +175,8 @@ void numaperf__ring_buffers_publish(void *ring_memory, uint32_t tail);
 /* Whether the CQE of an operation brought a buffer, and which; whether more of it will come. */
 bool numaperf__ring_buffer_of(const struct numaperf__op *op, uint16_t *out_id, bool *out_more);
 
+/* `mask` of a zero-copy send whose notification is to say whether bytes were copied (6.2). */
+#define NUMAPERF__RING_ZERO_COPY_REPORT (1u << 3)
 /* Of a zero-copy send: whether this completion is the notification, and whether that says that the
  * bytes were copied all the same. */
 bool numaperf__ring_is_notification(const struct numaperf__op *op);
@@ -216,6 +220,8 @@ void numaperf__ring_get_counters(const struct numaperf__ring *ring,
 uint32_t numaperf__ring_setup_flags(const struct numaperf__ring *ring);
 /* Whether completions are deferred to the thread's own waits (DEFER_TASKRUN). */
 bool numaperf__ring_defers(const struct numaperf__ring *ring);
+/* Whether a kernel thread submits for it. */
+bool numaperf__ring_has_sqpoll(const struct numaperf__ring *ring);
 /* Whether its memory is bound to its node by policy, as read back: then it has to stay so. */
 bool numaperf__ring_is_bound(const struct numaperf__ring *ring);
 

@@ -13,6 +13,7 @@
 #include "base/assert.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "io/features.h"
 #include "net/conn.h"
 #include "net/deadline.h"
 
@@ -127,6 +128,21 @@ static void net_destroy(struct numaperf__loop_tenant *tenant)
 
 _Static_assert(offsetof(struct numaperf__net, tenant) == 0, "cast above");
 
+/* What of the ring is used: a step that is missing is done without. */
+static void net_take_stock(struct numaperf__net *net)
+{
+    if (net->ring == NULL)
+        return;
+    if (!numaperf__loop_has(net->loop, NUMAPERF__FEATURE_BUFFER_RING))
+        net->ring = NULL;
+    net->receives_once = !numaperf__loop_has(net->loop, NUMAPERF__FEATURE_RECEIVE_MULTISHOT);
+    net->zero_copy_flags = UINT32_MAX;
+    if (numaperf__loop_has(net->loop, NUMAPERF__FEATURE_SEND_ZERO_COPY))
+        net->zero_copy_flags = numaperf__loop_has(net->loop, NUMAPERF__FEATURE_ZERO_COPY_REPORT)
+                                   ? NUMAPERF__RING_ZERO_COPY_REPORT
+                                   : 0;
+}
+
 static int net_make_buffers(struct numaperf__net *net)
 {
     struct numaperf__buffers_config config = {
@@ -135,6 +151,8 @@ static int net_make_buffers(struct numaperf__net *net)
         .bytes = numaperf__loop_buffer_bytes(net->loop),
         .count = numaperf__loop_buffer_count(net->loop),
         .group = NET_BUFFER_GROUP,
+        .whole = net->ring != NULL &&
+                 !numaperf__loop_has(net->loop, NUMAPERF__FEATURE_BUFFER_INCREMENTAL),
         .on_room = net_room,
         .data = net,
     };
@@ -166,6 +184,7 @@ static int net_create(numaperf_loop_t *loop, numaperf_arena_t *arena, struct num
     net->arena = arena;
     net->ring = numaperf__loop_ring(loop);
     net->cells = numaperf__loop_get_cells(loop)->cells;
+    net_take_stock(net);
     numaperf__list_init(&net->conns);
     numaperf__list_init(&net->members);
     numaperf__list_init(&net->todo);
