@@ -24,6 +24,7 @@
 #include "sched/look.h"
 #include "sched/rule.h"
 #include "sched/sched.h"
+#include "sched/sqpoll.h"
 #include "sched/stall.h"
 #include "sched/watch.h"
 
@@ -229,6 +230,8 @@ static int runtime_assemble(numaperf_rt_t *rt)
     rc = numaperf__layout_create(rt);
     if (rc == 0)
         rc = runtime_requirements(rt);
+    if (rc == 0)
+        rc = numaperf__workers_plan_sqpoll(rt);
     if (rc == 0)
         rc = numaperf__workers_check_room(rt);
     if (rc == 0)

@@ -104,8 +104,11 @@ static void features_of_ring(const numaperf_loop_t *loop, struct numaperf__featu
     struct numaperf__ring_outcome made;
     numaperf__ring_get_outcome(loop->ring, &made);
     out->known.ring = NUMAPERF_PROBE_OK;
-    out->known.defer_taskrun =
-        numaperf__ring_defers(loop->ring) ? NUMAPERF_PROBE_OK : NUMAPERF_PROBE_TOO_OLD;
+    if (numaperf__ring_has_sqpoll(loop->ring))
+        out->known.defer_taskrun = NUMAPERF_PROBE_NOT_ASKED; /* the poller has that work */
+    else
+        out->known.defer_taskrun =
+            numaperf__ring_defers(loop->ring) ? NUMAPERF_PROBE_OK : NUMAPERF_PROBE_TOO_OLD;
     out->known.own_memory = features_of_step(made.own_memory);
     out->known.iowq_affinity = features_of_step(made.iowq_affinity);
     out->known.busy_poll = features_of_step(made.busy_poll);

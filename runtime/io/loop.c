@@ -83,7 +83,8 @@ static int loop_make_ring(numaperf_loop_t *loop, const struct numaperf__loop_set
     const struct numaperf__ring_setup ring = {
         .entries = setup->ring_entries != 0 ? setup->ring_entries : NUMAPERF__LOOP_RING_ENTRIES,
         .hidden = loop->hidden_features,
-        .own_memory = true,
+        .own_memory = setup->has_node, /* it costs more than the ring itself, and proves nothing
+                                          of a loop that has no node */
         .has_node = setup->has_node,
         .node = setup->node,
         .has_sqpoll = (setup->flags & NUMAPERF_LOOP_SQPOLL) != 0,
@@ -170,7 +171,7 @@ struct numaperf__ring *numaperf__loop_ring(numaperf_loop_t *loop)
 void numaperf__loop_settle_reference(numaperf_loop_t *loop)
 {
     bool wanted = (loop->ring != NULL && numaperf__ring_in_flight(loop->ring) > 0) ||
-                  numaperf__loop_has_busy_tenant(loop);
+                  numaperf__loop_has_active_tenant(loop);
     if (wanted == loop->referenced)
         return;
     loop->referenced = wanted;

@@ -26,8 +26,9 @@ struct numaperf__loop_setup {
     uint32_t buffer_count;
     struct uv_loop_s *adopted;         /* to be run by the user; NULL: an own one */
     const struct numaperf__wake *wake; /* of a hosted one: ends its wait, and outlives it */
+    int32_t sqpoll_cpu;                /* of the ring's poller, with NUMAPERF_LOOP_SQPOLL */
     int32_t node;                      /* of the ring's memory, with has_node */
-    bool has_node;                     /* else it is where the calling thread runs */
+    bool has_node;                     /* else the kernel allocates it */
 };
 
 /* Whether these may be in a configuration: 0, or -EINVAL, recorded as of `operation`. */
@@ -82,6 +83,7 @@ struct numaperf__loop_tenant {
     bool (*is_busy)(const struct numaperf__loop_tenant *tenant);
     void (*destroy)(struct numaperf__loop_tenant *tenant);
     bool is_dirty;
+    bool is_passive; /* what is open on it keeps no loop of the user's alive */
 };
 
 /* Who hangs in a slot; NULL: nobody. */

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "io/features.h"
 #include "io/ring_state.h"
+#include "io/sqpoll.h"
 #include "place/range.h"
 #include "place/region.h"
 
@@ -287,6 +288,12 @@ int numaperf__ring_busy_poll(struct numaperf__ring *ring, uint32_t limit_us)
     return ring->outcome.busy_poll;
 }
 
+void numaperf__ring_prove_sqpoll(struct numaperf__ring *ring, int32_t cpu)
+{
+    if (ring->outcome.sqpoll == 0)
+        ring->outcome.sqpoll = numaperf__sqpoll_prove(cpu);
+}
+
 void numaperf__ring_get_outcome(const struct numaperf__ring *ring,
                                 struct numaperf__ring_outcome *out)
 {
@@ -296,6 +303,11 @@ void numaperf__ring_get_outcome(const struct numaperf__ring *ring,
 bool numaperf__ring_defers(const struct numaperf__ring *ring)
 {
     return (ring->setup_flags & IORING_SETUP_DEFER_TASKRUN) != 0;
+}
+
+bool numaperf__ring_has_sqpoll(const struct numaperf__ring *ring)
+{
+    return ring->has_sqpoll;
 }
 
 bool numaperf__ring_is_bound(const struct numaperf__ring *ring)

@@ -240,6 +240,20 @@ static int placement_iowq(struct numaperf_worker *worker)
     return placement_settle(worker, &found, rc < 0 ? -rc : 0, "io-wq");
 }
 
+/* Whether the ring's poller is where it was asked to be; that there is none says the kernel. */
+static int placement_sqpoll(struct numaperf_worker *worker)
+{
+    struct numaperf__ring_outcome made;
+    numaperf__ring_get_outcome(numaperf__loop_ring(worker->loop), &made);
+    numaperf_enforcement_t found;
+    numaperf__enforce_set(&found, NUMAPERF_ENFORCE_STRICT, "%s", "");
+    if (made.sqpoll < 0)
+        numaperf__enforce_set(&found, NUMAPERF_ENFORCE_BEST_EFFORT,
+                              "PU %d: the ring's poller was not made, or not seen there: %s",
+                              worker->sqpoll_cpu, numaperf_strerror(made.sqpoll));
+    return placement_settle(worker, &found, made.sqpoll < 0 ? -made.sqpoll : 0, "SQPOLL");
+}
+
 static int placement_loop(struct numaperf_worker *worker)
 {
     const numaperf_rt_config_t *config = &worker->rt->config;
@@ -248,6 +262,7 @@ static int placement_loop(struct numaperf_worker *worker)
                                                .buffer_bytes = config->buffer_bytes,
                                                .buffer_count = config->buffer_count,
                                                .wake = &worker->wake,
+                                               .sqpoll_cpu = worker->sqpoll_cpu,
                                                .node = worker->node->id,
                                                .has_node = worker->rt->placed};
     int rc = numaperf__loop_create_hosted(&setup, &worker->loop);
@@ -262,6 +277,8 @@ static int placement_loop(struct numaperf_worker *worker)
     if (worker->backend != NUMAPERF_IO_URING)
         return 0;
     rc = placement_iowq(worker); /* before any other request */
+    if (rc == 0 && (config->io_flags & NUMAPERF_LOOP_SQPOLL) != 0)
+        rc = placement_sqpoll(worker);
     return rc < 0 ? rc : placement_ring_pages(worker);
 }
 

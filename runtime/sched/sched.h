@@ -134,7 +134,8 @@ struct numaperf_worker {
     struct numaperf__timers *timers; /* on its node */
     uint32_t index;
     int32_t cpu;
-    bool cpu_shared; /* another worker has the same PU */
+    int32_t sqpoll_cpu; /* of its ring's poller, when there is to be one */
+    bool cpu_shared;    /* another worker has the same PU */
     bool thread_created;
     struct numaperf__wake wake; /* open until destroy: a waker may be late */
     /* Held while its thread has the placement of a child to be made, and while another thread reads

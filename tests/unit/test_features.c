@@ -5,6 +5,7 @@
 
 #include "io/loop.h"
 #include "io/ring.h"
+#include "place/pin.h"
 
 #include <numaperf/capabilities.h>
 #include <numaperf/error.h>
@@ -39,6 +40,30 @@ static numaperf_loop_t *loop_open(uint32_t backend)
     numaperf_loop_t *loop = NULL;
     assert_int_equal(numaperf_loop_create(&config, &loop), 0);
     return loop;
+}
+
+/* A loop as a worker has one, on the node of this thread. */
+struct host {
+    struct numaperf__wake wake;
+    numaperf_loop_t *loop;
+};
+
+static void host_open(struct host *host, uint32_t hidden)
+{
+    int node = -1;
+    assert_int_equal(numaperf__wake_init(&host->wake), 0);
+    assert_int_equal(numaperf__current_cpu(NULL, &node), 0);
+    const struct numaperf__loop_setup setup = {
+        .backend = NUMAPERF_IO_URING, .wake = &host->wake, .node = node, .has_node = true};
+    numaperf__features_disable(hidden);
+    assert_int_equal(numaperf__loop_create_hosted(&setup, &host->loop), 0);
+    numaperf__features_disable(0);
+}
+
+static void host_close(struct host *host)
+{
+    numaperf__loop_close_hosted(host->loop);
+    numaperf__wake_fini(&host->wake);
 }
 
 static numaperf_loop_features_t features_of(const numaperf_loop_t *loop)
@@ -116,8 +141,9 @@ static void features_found_fit_together(void **state)
 {
     (void)state;
     SKIP_WITHOUT_RING();
-    numaperf_loop_t *loop = loop_open(NUMAPERF_IO_URING);
-    numaperf_loop_features_t found = features_of(loop);
+    struct host host;
+    host_open(&host, 0);
+    numaperf_loop_features_t found = features_of(host.loop);
     const uint32_t *fields = &found.ring;
     for (size_t i = 0; i < sizeof(found) / sizeof(uint32_t) - 1; i++)
         print_message("feature %zu: %s\n", i, numaperf_probe_name(fields[i]));
@@ -130,12 +156,24 @@ static void features_found_fit_together(void **state)
         assert_int_equal(found.direct_descriptors, NUMAPERF_PROBE_OK);
         assert_int_equal(found.message_ring, NUMAPERF_PROBE_OK);
     }
-    if (found.buffer_incremental == NUMAPERF_PROBE_OK) {                           /* 6.12 */
-        assert_true(numaperf__loop_has(loop, NUMAPERF__FEATURE_ZERO_COPY_REPORT)); /* 6.2 */
-        assert_int_equal(found.own_memory, NUMAPERF_PROBE_OK);                     /* 6.6 */
+    if (found.buffer_incremental == NUMAPERF_PROBE_OK) {                                /* 6.12 */
+        assert_true(numaperf__loop_has(host.loop, NUMAPERF__FEATURE_ZERO_COPY_REPORT)); /* 6.2 */
+        assert_int_equal(found.own_memory, NUMAPERF_PROBE_OK);                          /* 6.6 */
     }
     assert_int_equal(found.sqpoll, NUMAPERF_PROBE_NOT_ASKED);
     assert_int_equal(found.busy_poll, NUMAPERF_PROBE_NOT_ASKED);
+    host_close(&host);
+}
+
+static void features_of_a_loop_of_the_user_ask_for_no_node(void **state)
+{
+    (void)state;
+    SKIP_WITHOUT_RING();
+    numaperf_loop_t *loop = loop_open(NUMAPERF_IO_URING);
+    numaperf_loop_features_t found = features_of(loop);
+    assert_int_equal(found.ring, NUMAPERF_PROBE_OK);
+    assert_int_equal(found.own_memory, NUMAPERF_PROBE_NOT_ASKED);
+    assert_int_equal(found.iowq_affinity, NUMAPERF_PROBE_NOT_ASKED);
     assert_int_equal(numaperf_loop_destroy(loop), 0);
 }
 
@@ -178,15 +216,15 @@ static void hidden_feature_is_missing_alone(void **state)
 {
     (void)state;
     SKIP_WITHOUT_RING();
-    numaperf_loop_t *plain = loop_open(NUMAPERF_IO_URING);
-    numaperf_loop_features_t all = features_of(plain);
+    struct host plain;
+    host_open(&plain, 0);
+    numaperf_loop_features_t all = features_of(plain.loop);
     for (size_t i = 0; i < sizeof(hideable) / sizeof(hideable[0]); i++) {
-        numaperf__features_disable(1u << hideable[i].feature);
-        numaperf_loop_t *loop = loop_open(NUMAPERF_IO_URING);
-        numaperf__features_disable(0);
-        numaperf_loop_features_t found = features_of(loop);
+        struct host host;
+        host_open(&host, 1u << hideable[i].feature);
+        numaperf_loop_features_t found = features_of(host.loop);
         assert_int_equal(field_of(&found, hideable[i].field), NUMAPERF_PROBE_TOO_OLD);
-        assert_false(numaperf__loop_has(loop, hideable[i].feature));
+        assert_false(numaperf__loop_has(host.loop, hideable[i].feature));
         for (size_t k = 0; k < sizeof(hideable) / sizeof(hideable[0]); k++) {
             /* Memory of our own came after deferred completions: the steps before have none. */
             if (k == i || hideable[i].feature == NUMAPERF__FEATURE_DEFER_TASKRUN)
@@ -194,12 +232,14 @@ static void hidden_feature_is_missing_alone(void **state)
             assert_int_equal(field_of(&found, hideable[k].field),
                              field_of(&all, hideable[k].field));
         }
-        assert_int_equal(numaperf_loop_run(loop, 0), 0); /* it works without */
-        assert_int_equal(numaperf_loop_destroy(loop), 0);
+        numaperf__wake_signal(&host.wake); /* it works without */
+        numaperf__loop_wait(host.loop, UINT64_MAX);
+        numaperf__loop_turn(host.loop);
+        host_close(&host);
     }
-    numaperf_loop_features_t still = features_of(plain);
+    numaperf_loop_features_t still = features_of(plain.loop);
     assert_memory_equal(&all, &still, sizeof(all));
-    assert_int_equal(numaperf_loop_destroy(plain), 0);
+    host_close(&plain);
 }
 
 static void hidden_ring_is_epoll_with_the_cause(void **state)
@@ -228,6 +268,7 @@ int main(void)
         cmocka_unit_test(features_of_epoll_that_was_asked_for_are_not_asked),
         cmocka_unit_test(features_tried_leave_nothing_open),
         cmocka_unit_test(features_found_fit_together),
+        cmocka_unit_test(features_of_a_loop_of_the_user_ask_for_no_node),
         cmocka_unit_test(features_are_the_same_at_every_question),
         cmocka_unit_test(hidden_feature_is_missing_alone),
         cmocka_unit_test(hidden_ring_is_epoll_with_the_cause),
