@@ -121,7 +121,8 @@ static int files_create(numaperf_loop_t *loop, struct numaperf__files **out)
                                                  .close = files_close,
                                                  .is_closed = files_are_closed,
                                                  .is_busy = files_are_busy,
-                                                 .destroy = files_destroy},
+                                                 .destroy = files_destroy,
+                                                 .is_passive = true},
                                       .loop = loop,
                                       .arena = arena,
                                       .has_ring = numaperf__loop_ring(loop) != NULL};
