@@ -7,8 +7,9 @@
  * -> latch -> on_worker_start -> latch -> on_node_start -> latch -> RUNNING. A failure anywhere
  * aborts the latch; every thread that exists undoes its own part and is joined.
  *
- * Stop: DRAINING until drained or the time is over -> CANCELLING -> (drained) CLOSING -> the
- * workers run their stop callbacks, close their loops and end -> join.
+ * Stop: DRAINING, no more connections are accepted, until all is drained or the time is over ->
+ * CANCELLING, what is left of both is ended -> (drained) CLOSING -> the workers run their stop
+ * callbacks, close their loops and end -> join.
  *
  * Thread rule: several stops at once are allowed; the state is moved by anybody, forward, and
  * stop_mutex makes the joins happen once.
@@ -21,6 +22,7 @@
 #include "place/capability.h"
 #include "place/enforce.h"
 #include "place/region.h"
+#include "sched/listen.h"
 #include "sched/look.h"
 #include "sched/rule.h"
 #include "sched/sched.h"
@@ -188,6 +190,7 @@ static int runtime_start_workers(numaperf_rt_t *rt)
 
 static void runtime_free(numaperf_rt_t *rt)
 {
+    numaperf__listen_fini(rt);
     numaperf__auditor_destroy(rt);
     numaperf__evidence_destroy(rt->evidence);
     numaperf__stall_destroy(rt);
@@ -277,6 +280,7 @@ int numaperf_rt_start(const numaperf_rt_config_t *config, numaperf_rt_t **out)
         return numaperf__fail(-ENOMEM, ENOMEM, "start", "no memory for the runtime");
     memset(rt, 0, sizeof(*rt));
     rt->config = cfg;
+    numaperf__listen_init(rt);
     rc = runtime_assemble(rt);
     if (rc < 0) {
         runtime_free(rt);

@@ -217,17 +217,13 @@ static void listener_poke_all(struct numaperf_listener *listener)
     }
 }
 
-static void listener_set_phase(struct numaperf_listener *listener,
-                               enum numaperf__listener_phase phase)
-{
-    (void)pthread_mutex_lock(&listener->mutex);
-    listener->phase = phase;
-    (void)pthread_mutex_unlock(&listener->mutex);
-}
-
 void numaperf__listener_open(struct numaperf_listener *listener)
 {
-    listener_set_phase(listener, NUMAPERF__LISTENER_OPEN);
+    (void)pthread_mutex_lock(&listener->mutex);
+    listener->phase = NUMAPERF__LISTENER_OPEN;
+    /* Under the lock: an acceptor that sees the phase, and has it closed, may free it all. */
+    listener_poke_all(listener);
+    (void)pthread_mutex_unlock(&listener->mutex);
 }
 
 void numaperf__listener_fail(struct numaperf_listener *listener, _Atomic uint32_t *done)
@@ -259,7 +255,6 @@ int numaperf_loop_listen(numaperf_loop_t *loop, const numaperf_listen_config_t *
         rc = numaperf__listener_begin(listener, NULL, NULL);
     if (rc == 0) {
         numaperf__listener_open(listener);
-        numaperf__acceptor_look_soon(&listener->acceptors[0]);
         *out = listener;
         return 0;
     }

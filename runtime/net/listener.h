@@ -82,7 +82,7 @@ int numaperf__listen_config(const numaperf_listen_config_t *config, numaperf_lis
 /* The sockets listen, and steer: `seats` of the acceptors, or NULL. 0 or -errno, recorded. */
 int numaperf__listener_begin(struct numaperf_listener *listener, const struct numaperf__seat *seats,
                              const numaperf_topology_t *topology);
-/* Now acceptors that are poked accept. */
+/* Now its acceptors accept; they are poked. */
 void numaperf__listener_open(struct numaperf_listener *listener);
 /* Nobody will: those that were prepared leave when they are poked; the others have left. */
 void numaperf__listener_fail(struct numaperf_listener *listener, _Atomic uint32_t *done);

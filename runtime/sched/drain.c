@@ -10,9 +10,12 @@
  * A worker that pushes to its own deque does not look again: what comes too late is cancelled, by
  * whoever finds it, at the latest by that worker when it has left its loop.
  *
+ * Connections of listeners count as unfinished, too: see listen.c.
+ *
  * Any thread may advance the state; it only ever grows.
  */
 #include "base/assert.h"
+#include "sched/listen.h"
 #include "sched/sched.h"
 
 enum numaperf__rt_state numaperf__rt_state(const numaperf_rt_t *rt)
@@ -72,6 +75,9 @@ static uint64_t drain_accepted(const numaperf_rt_t *rt)
 
 bool numaperf__rt_drained(const numaperf_rt_t *rt)
 {
+    /* Before all others: connections of a listener may spawn until they are gone. */
+    if (!numaperf__listen_drained(rt))
+        return false;
     uint64_t finished = drain_finished(rt); /* first: see the file comment */
     uint64_t accepted = drain_accepted(rt);
     NUMAPERF_ASSERT(finished <= accepted);

@@ -7,6 +7,7 @@
 #define NUMAPERF_SCHED_SCHED_H
 
 #include "base/atomic.h"
+#include "base/list.h"
 #include "io/iowq.h"
 #include "io/loop.h"
 #include "io/wake.h"
@@ -51,6 +52,8 @@ enum numaperf__worker_state {
 
 /* Priorities of tasks, NUMAPERF_PRIORITY_*: each has queues of its own. */
 #define NUMAPERF__PRIORITIES 2u
+
+struct numaperf__acceptor;
 
 struct numaperf__node {
     struct numaperf__inbox unbound[NUMAPERF__PRIORITIES]; /* by the steal policy */
@@ -121,6 +124,7 @@ struct numaperf_worker {
     numaperf_enforcement_t enforcement;       /* final before the first callback */
     char backend_reason[160];                 /* the same; empty with a ring */
     int32_t backend;                          /* the same */
+    numaperf_loop_features_t features;        /* the same */
     const void *ring_base[2];                 /* the same; parts of the ring's memory */
     size_t ring_length[2];                    /* the same; 0 without a ring */
     bool ring_is_bound;                       /* the same; its memory is ours, and bound */
@@ -146,6 +150,9 @@ struct numaperf_worker {
     /* What the auditor asks the worker to put back: bits, set by the one, cleared by the other. */
     _Atomic uint32_t repair_wanted;
     _Atomic int32_t repair_errno; /* written by the worker: what it met, 0 nothing */
+    /* What listeners ask of it, see listen.c: set by any thread, cleared by the worker. */
+    _Atomic bool listen_poked;
+    struct numaperf__acceptor *_Atomic listen_requests; /* a stack, taken whole */
     numaperf_region_t *stack;
     pthread_t thread;
 };
@@ -155,7 +162,8 @@ struct numaperf_rt {
     _Atomic uint32_t exited_count;                       /* worker threads past their last act */
     _Atomic uint64_t finished_outside; /* tasks cancelled by a thread that is no worker */
     _Atomic uint64_t violation_count;
-    _Atomic uint64_t group_cancels; /* cancels of groups with members that wait for their time */
+    _Atomic uint64_t group_cancels;  /* cancels of groups with members that wait for their time */
+    _Atomic uint32_t acceptor_count; /* of its listeners; listen.c */
     _Atomic uint32_t looker_count; /* attestations in the middle of a look: a join waits for them */
     /* Workers asleep: what most submitters look at, to find that there is nobody to be woken. */
     alignas(NUMAPERF_CACHE_LINE) _Atomic int32_t sleeping;
@@ -177,6 +185,9 @@ struct numaperf_rt {
 
     struct numaperf__latch start_latch; /* workers and the starter */
     struct numaperf__latch stop_latch;  /* worker threads that exist */
+
+    pthread_mutex_t listen_mutex;    /* guards `listeners` */
+    struct numaperf__list listeners; /* those that the user has not closed, by host_link */
 
     pthread_mutex_t stop_mutex;          /* guards `joined` and the joins */
     bool joined;                         /* all threads are joined */

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "io/loop.h"
 #include "sched/callstack.h"
+#include "sched/listen.h"
 #include "sched/room.h"
 #include "sched/sched.h"
 #include "sched/timer.h"
@@ -182,6 +183,7 @@ static void worker_loop(struct numaperf_worker *worker)
         /* After the turn, which may have taken in the wake that came with it. */
         if (atomic_load_explicit(&worker->repair_wanted, memory_order_relaxed) != 0)
             numaperf__worker_put_back(worker);
+        numaperf__listen_look(worker);
         numaperf__timers_run(worker);
         numaperf__room_tell(worker);
         if (worker_round(worker) || worker_linger(worker))
