@@ -43,8 +43,13 @@ static struct numaperf__net *net_of_tenant(struct numaperf__loop_tenant *tenant)
 
 static void net_feed_starved(struct numaperf__net *net)
 {
-    if (net->buffers == NULL || !numaperf__buffers_has_room(net->buffers))
+    if (net->buffers == NULL || numaperf__list_empty(&net->starved))
         return;
+    if (!numaperf__buffers_has_room(net->buffers)) {
+        /* There was some, and others have taken it since: wait for the next. */
+        numaperf__buffers_await_room(net->buffers);
+        return;
+    }
     /* All of them: whoever is left out might wait for ever, since those that get their turn may
      * have nothing to read. */
     while (!numaperf__list_empty(&net->starved)) {
