@@ -4,6 +4,7 @@
  * into JSON; text is drawn from that, so both tell the same.
  */
 #include "cli/info_device.h"
+#include "cli/info_io.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "cli/procfs.h"
@@ -306,7 +307,8 @@ static const struct {
                      {"capabilities", info_read_capabilities, info_print_capabilities},
                      {"affinity", info_read_affinity, info_print_affinity},
                      {"distances", info_read_distances, info_print_distances},
-                     {"devices", info_read_devices, info_print_devices}};
+                     {"devices", info_read_devices, info_print_devices},
+                     {"io", info_read_io, info_print_io}};
 #define INFO_SECTION_COUNT (sizeof(info_sections) / sizeof(info_sections[0]))
 
 static bool info_has_section(const struct info_settings *settings, size_t i)
@@ -370,7 +372,7 @@ static const char *info_read_section(void *settings, const char *text)
     for (size_t i = 0; i < INFO_SECTION_COUNT; i++)
         is_known = is_known || strcmp(text, info_sections[i].name) == 0;
     if (!is_known)
-        return "is not all, topology, capabilities, affinity, distances or devices";
+        return "is not all, topology, capabilities, affinity, distances, devices or io";
     ((struct info_settings *)settings)->section = text;
     return NULL;
 }
@@ -385,7 +387,7 @@ static const struct option info_options[] = {OPTIONS_FORMAT(info_read_format)};
 const struct command info_command = {
     .name = "info",
     .operand = "SECTION",
-    .summary = "nodes, PUs, memory, distances, capabilities, devices",
+    .summary = "nodes, PUs, memory, distances, capabilities, devices, io_uring",
     .about = "Shows the machine and this process as the library sees them. SECTION is one of\n"
              "  all           everything (the default)\n"
              "  topology      nodes with their PUs, cores, memory and caches, as far as this\n"
@@ -393,7 +395,8 @@ const struct command info_command = {
              "  capabilities  privileges, settings, and what live probes found\n"
              "  affinity      where this process may run and allocate, and where it runs\n"
              "  distances     between nodes, as the firmware states them\n"
-             "  devices       NICs, disks, accelerators: their nodes, queues and interrupts\n",
+             "  devices       NICs, disks, accelerators: their nodes, queues and interrupts\n"
+             "  io            what of io_uring works here, each found by doing it\n",
     .options = info_options,
     .option_count = sizeof(info_options) / sizeof(info_options[0]),
     .read_operand = info_read_section,

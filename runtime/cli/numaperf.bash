@@ -27,7 +27,7 @@ _numaperf() {
         --workers-per-node) ;;
         *)
             case $command in
-            info) words='all topology capabilities affinity distances devices --format --help' ;;
+            info) words='all topology capabilities affinity distances devices io --format --help' ;;
             doctor) words='--mode --nodes --workers-per-node --backend --waive-privileges --format --help' ;;
             audit) words="--format --help $(_numaperf_processes)" ;;
             esac

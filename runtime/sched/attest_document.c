@@ -12,6 +12,8 @@
 #include "base/assert.h"
 #include "sched/attest_host.h"
 
+#include <numaperf/capabilities.h>
+
 #define ATTEST_SCHEMA "numaperf.attestation.v1"
 
 /* ---- settings ---- */
@@ -68,6 +70,12 @@ static json_t *attest_limit(uint64_t limit)
     return limit == UINT64_MAX ? json_null() : numaperf__json_number(limit);
 }
 
+/* 0 leaves it to the loop: null. */
+static json_t *attest_default(uint32_t value)
+{
+    return value != 0 ? json_integer(value) : json_null();
+}
+
 static void attest_put_settings(struct numaperf__attest *attest, json_t *root)
 {
     static const char *const modes[] = {"soft", "hard"};
@@ -84,13 +92,18 @@ static void attest_put_settings(struct numaperf__attest *attest, json_t *root)
     numaperf__json_put(json, settings, "waive_privileges",
                        json_boolean((config->flags & NUMAPERF_RT_WAIVE_PRIVILEGES) != 0));
     numaperf__json_put(json, settings, "steal_policy", ATTEST_CHOICE(steals, config->steal_policy));
-    numaperf__json_put(json, settings, "workers_per_node",
-                       workers != 0 ? json_integer(workers) : json_null());
+    numaperf__json_put(json, settings, "workers_per_node", attest_default(workers));
     numaperf__json_put(json, settings, "nodes", attest_nodes(attest));
     numaperf__json_put(json, settings, "topology_lent",
                        json_boolean(attest->rt->own_topology == NULL));
     numaperf__json_put(json, settings, "huge_pages", ATTEST_CHOICE(huge, config->huge_pages));
     numaperf__json_put(json, settings, "io_backend", ATTEST_CHOICE(backends, config->io_backend));
+    numaperf__json_put(json, settings, "sqpoll",
+                       json_boolean((config->io_flags & NUMAPERF_LOOP_SQPOLL) != 0));
+    numaperf__json_put(json, settings, "busy_poll",
+                       json_boolean((config->io_flags & NUMAPERF_LOOP_BUSY_POLL) != 0));
+    numaperf__json_put(json, settings, "buffer_bytes", attest_default(config->buffer_bytes));
+    numaperf__json_put(json, settings, "buffer_count", attest_default(config->buffer_count));
     numaperf__json_put(json, settings, "arena_bytes", numaperf__json_number(config->arena_bytes));
     numaperf__json_put(json, settings, "spin_ns_max", numaperf__json_number(config->spin_ns_max));
     numaperf__json_put(json, settings, "task_limit_per_node",
@@ -199,6 +212,34 @@ static void attest_put_arena(struct numaperf__attest *attest, json_t *object,
                            numaperf__json_number(numbers[i].value));
 }
 
+/* What of io_uring its loop has, each with the outcome of trying it. */
+static void attest_put_features(struct numaperf__attest *attest, json_t *object,
+                                const numaperf_loop_features_t *features)
+{
+    const struct {
+        const char *name;
+        uint32_t outcome;
+    } rows[] = {
+        {"ring", features->ring},
+        {"defer_taskrun", features->defer_taskrun},
+        {"own_memory", features->own_memory},
+        {"buffer_ring", features->buffer_ring},
+        {"buffer_incremental", features->buffer_incremental},
+        {"accept_multishot", features->accept_multishot},
+        {"receive_multishot", features->receive_multishot},
+        {"send_zero_copy", features->send_zero_copy},
+        {"direct_descriptors", features->direct_descriptors},
+        {"message_ring", features->message_ring},
+        {"iowq_affinity", features->iowq_affinity},
+        {"busy_poll", features->busy_poll},
+        {"sqpoll", features->sqpoll},
+    };
+    json_t *section = numaperf__json_section(&attest->json, object, "features");
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        numaperf__json_put(&attest->json, section, rows[i].name,
+                           json_string(numaperf_probe_name(rows[i].outcome)));
+}
+
 static json_t *attest_worker(struct numaperf__attest *attest, uint32_t index)
 {
     const struct numaperf_worker *worker = &attest->rt->workers[index];
@@ -213,6 +254,10 @@ static json_t *attest_worker(struct numaperf__attest *attest, uint32_t index)
     numaperf__json_put(json, object, "backend", json_string(ring ? "io_uring" : "epoll"));
     numaperf__json_put(json, object, "backend_reason",
                        numaperf__json_text(numaperf_worker_backend_reason(worker)));
+    attest_put_features(attest, object, &worker->features);
+    bool polled = worker->features.sqpoll == NUMAPERF_PROBE_OK;
+    numaperf__json_put(json, object, "sqpoll_pu",
+                       polled ? json_integer(worker->sqpoll_cpu) : json_null());
     attest_put_level(attest, object, "enforcement", &worker->enforcement);
     json_t *parts = json_array();
     for (uint32_t part = 0; part < NUMAPERF__PART_COUNT; part++)

@@ -274,12 +274,18 @@ static int placement_loop(struct numaperf_worker *worker)
     const char *reason = numaperf_loop_backend_reason(worker->loop);
     (void)snprintf(worker->backend_reason, sizeof(worker->backend_reason), "%s",
                    reason != NULL ? reason : "");
-    if (worker->backend != NUMAPERF_IO_URING)
-        return 0;
-    rc = placement_iowq(worker); /* before any other request */
-    if (rc == 0 && (config->io_flags & NUMAPERF_LOOP_SQPOLL) != 0)
-        rc = placement_sqpoll(worker);
-    return rc < 0 ? rc : placement_ring_pages(worker);
+    if (worker->backend == NUMAPERF_IO_URING) {
+        rc = placement_iowq(worker); /* before any other request */
+        if (rc == 0 && (config->io_flags & NUMAPERF_LOOP_SQPOLL) != 0)
+            rc = placement_sqpoll(worker);
+        if (rc == 0)
+            rc = placement_ring_pages(worker);
+    }
+    /* Kept: who attests asks when the loop may be gone. */
+    worker->features = (numaperf_loop_features_t)NUMAPERF_LOOP_FEATURES_INIT;
+    if (rc == 0)
+        rc = numaperf_loop_features(worker->loop, &worker->features);
+    return rc;
 }
 
 /* Whose step failed: each record of a refusal names worker, PU and node. */

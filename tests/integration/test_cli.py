@@ -20,7 +20,7 @@ from examples_support import LIMIT, SANITIZER, Skip, run_cases
 USER = 65534
 TOOL = WITNESS = ""
 SOURCE = pathlib.Path()
-SECTIONS = ("topology", "capabilities", "affinity", "distances", "devices")
+SECTIONS = ("topology", "capabilities", "affinity", "distances", "devices", "io")
 FILTERS = (("mbind",), ("set_mempolicy",), ("get_mempolicy",), ("move_pages",),
            ("sched_setaffinity",), ("sched_getaffinity",), ("io_uring_setup",),
            ("io_uring_register",), ("io_uring_enter",),
@@ -211,6 +211,24 @@ def case_info_text_holds_the_facts_of_the_json():
         assert missing in said, missing
     for row in facts["distances"]["distances"]:
         assert re.search(r"^ +\d+ +%s$" % " +".join(str(d) for d in row), text, re.M), row
+
+
+def case_info_io_is_what_a_worker_has():
+    facts = document("info", "io")["io"]
+    text = tool("info", "io").stdout
+    outcomes = {"ok", "no privilege", "seccomp", "sysctl", "too old", "failed", "not asked"}
+    assert len(facts["features"]) == 12 and set(facts["features"].values()) <= outcomes, facts
+    # One line each, with the outcome at its end, in the same order.
+    lines = text.splitlines()[-12:]
+    for line, outcome in zip(lines, facts["features"].values()):
+        assert line.endswith(" " + outcome), (line, outcome)
+    works = document("info", "capabilities")["capabilities"]["probes"]["io_uring"]["outcome"]
+    if works == "ok":
+        assert facts["backend"] == "io_uring" and facts["reason"] is None, facts
+        assert facts["features"]["ring"] == "ok", facts
+    else:
+        assert facts["backend"] == "epoll" and facts["reason"], facts
+        assert set(facts["features"].values()) == {works}, (facts, works)
 
 
 def case_info_devices_are_those_of_sys():
