@@ -95,7 +95,9 @@ static void ring_stop_receive(struct numaperf_conn *conn)
 static void ring_count_sent(struct numaperf_conn *conn, const struct numaperf__op *op,
                             size_t wanted)
 {
-    if (op->result >= 0 && (size_t)op->result < wanted)
+    /* A socket that is full has the next send wait, too. */
+    conn->is_full = op->result < 0 || (size_t)op->result < wanted;
+    if (conn->is_full)
         numaperf__net_count(conn->net, NUMAPERF__NET_PARTIAL_SENDS, 1);
 }
 
@@ -153,6 +155,7 @@ static void ring_send_zero_copy(struct numaperf_conn *conn, struct numaperf__con
     op->length = (uint32_t)conn->parts[0].iov_len;
     op->flags = MSG_NOSIGNAL;
     op->mask = conn->net->zero_copy_flags;
+    op->is_prompt = !conn->is_full;
     conn->is_sending = ring_submit(conn, op);
     if (!conn->is_sending)
         return;
@@ -168,6 +171,7 @@ static void ring_send_copied(struct numaperf_conn *conn, uint32_t part_count)
     struct numaperf__op *op = &conn->send_op;
     op->done = ring_sent;
     op->flags = MSG_NOSIGNAL;
+    op->is_prompt = !conn->is_full;
     if (part_count == 1) {
         op->kind = NUMAPERF__OP_SEND;
         op->buffer = conn->parts[0].iov_base;
