@@ -36,6 +36,7 @@
 /* What the header of liburing 2.3 lacks, by number. */
 #define RING_SETUP_NO_MMAP (1u << 14)    /* 6.5 */
 #define RING_SETUP_NO_SQARRAY (1u << 16) /* 6.6 */
+#define RING_FEAT_MIN_TIMEOUT (1u << 15) /* 6.12 */
 #define RING_REGISTER_NAPI 27u           /* 6.9 */
 
 #define RING_FLAGS_NEWEST                                                                  \
@@ -95,6 +96,7 @@ static void ring_note(struct numaperf__ring *ring, const struct io_uring_params 
 {
     ring->setup_flags = params->flags;
     ring->has_sqpoll = (params->flags & IORING_SETUP_SQPOLL) != 0;
+    ring->has_min_wait = !ring->has_sqpoll && (params->features & RING_FEAT_MIN_TIMEOUT) != 0;
     ring->memory_length[1] = params->sq_entries * sizeof(struct io_uring_sqe);
 }
 
@@ -152,7 +154,7 @@ static int ring_map_own(const struct numaperf__ring_setup *setup, numaperf_regio
     /* Soft: what counts is what is read back of the ring when it is there. */
     numaperf_error_t before = *numaperf_last_error();
     int rc = numaperf_region_create(&config, out);
-    if (rc < 0)
+    if (rc < 0 && before.code < 0)
         (void)numaperf__fail_copy(&before); /* no failure of the ring: it has the kernel's memory */
     return rc;
 }
