@@ -66,5 +66,7 @@ void numaperf__loop_turn_tenants(numaperf_loop_t *loop);
 void numaperf__loop_end_tenants(numaperf_loop_t *loop, void (*turn)(numaperf_loop_t *loop));
 /* Whether something of the user is open on it. */
 bool numaperf__loop_has_busy_tenant(const numaperf_loop_t *loop);
+/* Whether that keeps it alive. */
+bool numaperf__loop_has_active_tenant(const numaperf_loop_t *loop);
 
 #endif

@@ -60,6 +60,16 @@ bool numaperf__loop_has_busy_tenant(const numaperf_loop_t *loop)
     return false;
 }
 
+bool numaperf__loop_has_active_tenant(const numaperf_loop_t *loop)
+{
+    for (size_t i = 0; i < NUMAPERF__LOOP_SLOTS; i++) {
+        const struct numaperf__loop_tenant *tenant = loop->tenants[i];
+        if (tenant != NULL && !tenant->is_passive && tenant->is_busy(tenant))
+            return true;
+    }
+    return false;
+}
+
 static bool tenants_are_closed(const numaperf_loop_t *loop)
 {
     for (size_t i = 0; i < NUMAPERF__LOOP_SLOTS; i++) {
