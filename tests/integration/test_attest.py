@@ -241,7 +241,7 @@ def check_against_proc(pid, document):
     pages = {}
     for worker in document["workers"]:
         check_thread(pid, worker)
-        for name in ("stack", "arena", "queues"):
+        for name in ("stack", "arena", "queues", "ring"):  # a ring may lie in bound memory, too
             last = parts(worker)[name]["last"]
             if last["verdict"] == "home" and "bind" in parts(worker)[name]["asked"]:
                 pages[worker["node"]] = pages.get(worker["node"], 0) + last["pages_home"]

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <linux/mempolicy.h>
 #include <sched.h>
@@ -362,34 +363,159 @@ bool witness_none_elsewhere(const void *base, size_t length, int node, size_t wa
     return pages_ok(base, length, node, wanted, false);
 }
 
+/* ---- rings ---- */
+
+enum { MASKS_MAX = 8 };
+
+/* What is told of the rings that are open: the sizes they have, and where these stand in memory. */
+struct ring_signs {
+    struct io_uring_params params;
+    size_t count; /* of different sizes */
+    uint32_t sq_mask[MASKS_MAX];
+    uint32_t cq_mask[MASKS_MAX];
+};
+
+struct rings {
+    size_t count;
+    size_t counts[VIEW_NODES + 1];
+    bool is_unknown;
+};
+
+static void rings_add(struct rings *rings, uintptr_t from, uintptr_t to)
+{
+    size_t counts[VIEW_NODES + 1];
+    if (!view_pages((const void *)from, to - from, counts)) {
+        rings->is_unknown = true;
+        return;
+    }
+    for (size_t node = 0; node <= VIEW_NODES; node++)
+        rings->counts[node] += counts[node];
+    rings->count++;
+}
+
+static void signs_add(struct ring_signs *signs, const char *fdinfo)
+{
+    const char *sq = strstr(fdinfo, "SqMask:");
+    const char *cq = strstr(fdinfo, "CqMask:");
+    if (sq == NULL || cq == NULL || signs->count == MASKS_MAX)
+        return;
+    uint32_t sq_mask = (uint32_t)strtoul(sq + strlen("SqMask:"), NULL, 0);
+    uint32_t cq_mask = (uint32_t)strtoul(cq + strlen("CqMask:"), NULL, 0);
+    for (size_t i = 0; i < signs->count; i++) {
+        if (signs->sq_mask[i] == sq_mask && signs->cq_mask[i] == cq_mask)
+            return;
+    }
+    signs->sq_mask[signs->count] = sq_mask;
+    signs->cq_mask[signs->count] = cq_mask;
+    signs->count++;
+}
+
+static void signs_read(struct ring_signs *out)
+{
+    memset(out, 0, sizeof(*out));
+    DIR *dir = opendir("/proc/self/fd");
+    if (dir == NULL)
+        return;
+    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
+        char path[300];
+        char text[4096];
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%s", entry->d_name);
+        ssize_t length = readlink(path, text, sizeof(text) - 1);
+        text[length > 0 ? length : 0] = '\0';
+        (void)snprintf(path, sizeof(path), "/proc/self/fdinfo/%s", entry->d_name);
+        if (strstr(text, "[io_uring]") != NULL && view_text(path, text, sizeof(text)))
+            signs_add(out, text);
+    }
+    (void)closedir(dir);
+    long fd = syscall(SYS_io_uring_setup, 4, &out->params);
+    if (fd < 0)
+        out->count = 0;
+    else
+        (void)close((int)fd);
+}
+
+static uint32_t word_at(int memory, uintptr_t address)
+{
+    uint32_t word = 0;
+    return pread(memory, &word, sizeof(word), (off_t)address) == sizeof(word) ? word : 0;
+}
+
+/* Whether a ring's heads lie there: four numbers that must all be right. -1, or of which size. */
+static int ring_at(const struct ring_signs *signs, int memory, uintptr_t page)
+{
+    const struct io_uring_params *at = &signs->params;
+    for (size_t i = 0; i < signs->count; i++) {
+        if (word_at(memory, page + at->sq_off.ring_mask) == signs->sq_mask[i] &&
+            word_at(memory, page + at->cq_off.ring_mask) == signs->cq_mask[i] &&
+            word_at(memory, page + at->sq_off.ring_entries) == signs->sq_mask[i] + 1 &&
+            word_at(memory, page + at->cq_off.ring_entries) == signs->cq_mask[i] + 1)
+            return (int)i;
+    }
+    return -1;
+}
+
+/* A program's own memory that a ring lies in is bound, and has nothing in the maps to tell. The
+ * SQEs lie before the rings. */
+static void rings_find_own(const struct ring_signs *signs, uintptr_t from, uintptr_t to,
+                           struct rings *rings)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t pages = (to - from) / page;
+    unsigned char *present = malloc(pages);
+    int memory = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+    if (present == NULL || memory < 0 || mincore((void *)from, to - from, present) < 0)
+        pages = 0;
+    for (size_t i = 0; i < pages; i++) {
+        uintptr_t at = from + i * page;
+        int size = (present[i] & 1) != 0 ? ring_at(signs, memory, at) : -1;
+        if (size < 0)
+            continue;
+        size_t sqes = (signs->sq_mask[size] + 1) * sizeof(struct io_uring_sqe);
+        size_t cqes = (signs->cq_mask[size] + 1) * sizeof(struct io_uring_cqe);
+        sqes = (sqes + page - 1) / page * page;
+        cqes = (signs->params.cq_off.cqes + cqes + page - 1) / page * page;
+        rings_add(rings, at - sqes, at + cqes);
+    }
+    if (memory >= 0)
+        (void)close(memory);
+    free(present);
+}
+
+static void rings_look(const struct ring_signs *signs, const char *line, struct rings *rings)
+{
+    unsigned long long from = 0;
+    unsigned long long to = 0;
+    unsigned long inode = 1;
+    char access[5] = "";
+    struct witness_mapping mapping;
+    int fields = sscanf(line, "%llx-%llx %4s %*s %*s %lu", &from, &to, access, &inode);
+    if (fields == 4 && strstr(line, "[io_uring]") != NULL) {
+        rings_add(rings, (uintptr_t)from, (uintptr_t)to);
+        return;
+    }
+    if (fields != 4 || inode != 0 || strcmp(access, "rw-p") != 0 || signs->count == 0)
+        return;
+    mapping.from = (uintptr_t)from;
+    mapping_policy(&mapping);
+    if (strncmp(mapping.policy, "bind", 4) == 0)
+        rings_find_own(signs, (uintptr_t)from, (uintptr_t)to, rings);
+}
+
 size_t witness_rings(size_t out_counts[VIEW_NODES + 1])
 {
-    enum { RINGS_MAX = 128 };
-    struct {
-        uintptr_t from;
-        uintptr_t to;
-    } rings[RINGS_MAX];
-    size_t count = 0;
-    char line[512];
+    struct ring_signs signs;
+    struct rings rings;
+    memset(&rings, 0, sizeof(rings));
     memset(out_counts, 0, (VIEW_NODES + 1) * sizeof(*out_counts));
-    FILE *file = fopen("/proc/self/maps", "re");
-    if (file == NULL)
-        return 0;
-    while (count < RINGS_MAX && fgets(line, sizeof(line), file) != NULL) {
-        unsigned long long from = 0;
-        unsigned long long to = 0;
-        if (strstr(line, "[io_uring]") == NULL || sscanf(line, "%llx-%llx", &from, &to) != 2)
-            continue;
-        rings[count].from = (uintptr_t)from;
-        rings[count++].to = (uintptr_t)to;
+    signs_read(&signs);
+    /* Read at once: the list changes while it is looked at. */
+    size_t size = 1u << 20;
+    char *maps = malloc(size);
+    if (maps != NULL && view_text("/proc/self/maps", maps, size)) {
+        for (char *line = strtok(maps, "\n"); line != NULL; line = strtok(NULL, "\n"))
+            rings_look(&signs, line, &rings);
     }
-    (void)fclose(file);
-    for (size_t i = 0; i < count; i++) {
-        size_t counts[VIEW_NODES + 1];
-        if (!view_pages((const void *)rings[i].from, rings[i].to - rings[i].from, counts))
-            return 0;
-        for (size_t node = 0; node <= VIEW_NODES; node++)
-            out_counts[node] += counts[node];
-    }
-    return count;
+    free(maps);
+    memcpy(out_counts, rings.counts, sizeof(rings.counts));
+    return rings.is_unknown ? 0 : rings.count;
 }

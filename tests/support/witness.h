@@ -81,7 +81,8 @@ bool witness_all_on(const void *base, size_t length, int node);
 /* Whether no page from `base` on is on another node, and at least `wanted` are on this one. */
 bool witness_none_elsewhere(const void *base, size_t length, int node, size_t wanted);
 
-/* Pages of all rings that are mapped, by node as view_pages() counts them; how many mappings. */
+/* Pages of all rings, in mappings of the kernel's or in the program's own bound memory, by node as
+ * view_pages() counts them; how many of either. */
 size_t witness_rings(size_t out_counts[VIEW_NODES + 1]);
 
 #endif
