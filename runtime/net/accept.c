@@ -524,10 +524,13 @@ static bool acceptor_has_direct(const struct numaperf__acceptor *acceptor)
 
 static enum numaperf__accept_way acceptor_best_way(const struct numaperf__acceptor *acceptor)
 {
-    if (acceptor->net->ring == NULL)
+    /* A request waits for the next connection alone: of a socket that several workers share it
+     * would be the one who is woken, also while its worker is busy and the others are idle. */
+    const struct numaperf_listener *listener = acceptor->listener;
+    if (acceptor->net->ring == NULL ||
+        (listener->acceptor_count > 1 && !listener->sockets.is_group))
         return NUMAPERF__ACCEPT_POLL;
-    if ((acceptor->listener->config.flags & NUMAPERF_LISTEN_DIRECT) != 0 &&
-        acceptor_has_direct(acceptor))
+    if ((listener->config.flags & NUMAPERF_LISTEN_DIRECT) != 0 && acceptor_has_direct(acceptor))
         return NUMAPERF__ACCEPT_DIRECT;
     return NUMAPERF__ACCEPT_MULTI;
 }
