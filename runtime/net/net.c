@@ -247,11 +247,16 @@ void numaperf__net_add_stats(const struct numaperf__loop_cells *cells, numaperf_
         fields[i] += atomic_load_explicit(&cell[i], memory_order_relaxed);
 }
 
+int numaperf__net_store_stats(const numaperf_net_stats_t *total, numaperf_net_stats_t *out)
+{
+    return numaperf__result_store(out, NET_STATS_MIN_SIZE, total, sizeof(*total), "net");
+}
+
 int numaperf_loop_net_stats(const numaperf_loop_t *loop, numaperf_net_stats_t *out)
 {
     if (loop == NULL || out == NULL)
         return numaperf__fail(-EINVAL, 0, "net", "loop and out must not be NULL");
     numaperf_net_stats_t total = NUMAPERF_NET_STATS_INIT;
     numaperf__net_add_stats(numaperf__loop_get_cells(loop), &total);
-    return numaperf__result_store(out, NET_STATS_MIN_SIZE, &total, sizeof(total), "net");
+    return numaperf__net_store_stats(&total, out);
 }

@@ -107,5 +107,7 @@ static inline uint64_t numaperf__net_connections(const struct numaperf__net *net
 
 /* Add what one loop's sockets have done, as its cells say, to `total`: for sums over workers. */
 void numaperf__net_add_stats(const struct numaperf__loop_cells *cells, numaperf_net_stats_t *total);
+/* Write the sum to the caller's struct: 0; -EINVAL, recorded. */
+int numaperf__net_store_stats(const numaperf_net_stats_t *total, numaperf_net_stats_t *out);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/assert.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "net/net.h"
 #include "sched/sched.h"
 #include "sched/stall.h"
 #include "stat/report.h"
@@ -252,6 +253,16 @@ int numaperf_rt_node_stats(const numaperf_rt_t *rt, int node, numaperf_rt_stats_
                                 sizeof(*snapshot.nodes), "stats");
     snapshot_free(&snapshot);
     return rc;
+}
+
+int numaperf_rt_net_stats(const numaperf_rt_t *rt, numaperf_net_stats_t *out)
+{
+    if (rt == NULL || out == NULL)
+        return numaperf__fail(-EINVAL, 0, "stats", "rt and out must not be NULL");
+    numaperf_net_stats_t total = NUMAPERF_NET_STATS_INIT;
+    for (uint32_t i = 0; i < rt->worker_count; i++)
+        numaperf__net_add_stats(&rt->workers[i].net_cells, &total);
+    return numaperf__net_store_stats(&total, out);
 }
 
 int numaperf_rt_matrix(const numaperf_rt_t *rt, int home, int node, uint64_t *out)
