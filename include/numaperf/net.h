@@ -74,7 +74,8 @@ typedef struct numaperf_conn_config {
     uint32_t low_water_bytes;  /* below the high one; 0: a quarter of it */
     uint32_t output_limit_bytes; /* a write that would leave more waiting is -EAGAIN; 0: 64 MiB */
     uint32_t zero_copy_bytes;    /* borrowed and held bytes from this on are sent without a copy,
-                                    where the kernel can; 0: as measured; UINT32_MAX never */
+                                    where the kernel can; 0: from 64 KiB on, as long as the kernel
+                                    does not say that it copied all the same; UINT32_MAX never */
     uint32_t reserved;           /* 0 */
 } numaperf_conn_config_t;
 

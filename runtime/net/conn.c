@@ -58,7 +58,6 @@ static void conn_config_defaults(numaperf_conn_config_t *cfg)
     cfg->high_water_bytes = conn_default(cfg->high_water_bytes, CONN_HIGH_WATER_BYTES);
     cfg->low_water_bytes = conn_default(cfg->low_water_bytes, cfg->high_water_bytes / 4);
     cfg->output_limit_bytes = conn_default(cfg->output_limit_bytes, CONN_OUTPUT_LIMIT_BYTES);
-    cfg->zero_copy_bytes = conn_default(cfg->zero_copy_bytes, CONN_ZERO_COPY_BYTES);
 }
 
 int numaperf__conn_config(const numaperf_conn_config_t *config, numaperf_conn_config_t *out)
@@ -122,7 +121,11 @@ static void conn_fill(struct numaperf_conn *conn, const numaperf_conn_config_t *
     conn->high_water_bytes = config->high_water_bytes;
     conn->low_water_bytes = config->low_water_bytes;
     conn->output_limit_bytes = config->output_limit_bytes;
-    conn->zero_copy_bytes = config->zero_copy_bytes;
+    conn->zero_copy_learns = config->zero_copy_bytes == 0;
+    conn->zero_copy_bytes = !conn->zero_copy_learns ? config->zero_copy_bytes
+                            : conn->net->zero_copy_flags == NUMAPERF__RING_ZERO_COPY_REPORT
+                                ? CONN_ZERO_COPY_BYTES
+                                : UINT32_MAX;
 }
 
 static void conn_open(struct numaperf_conn *conn)
@@ -325,8 +328,11 @@ void numaperf__conn_notified(struct numaperf_conn *conn, struct numaperf__piece 
 {
     NUMAPERF_ASSERT(conn->pinned_count > 0);
     conn->pinned_count--;
-    if (copied)
+    if (copied) {
         numaperf__net_count(conn->net, NUMAPERF__NET_ZERO_COPY_COPIED, 1);
+        if (conn->zero_copy_learns)
+            conn->zero_copy_bytes = UINT32_MAX;
+    }
     numaperf__output_unpin(&conn->output, conn, piece);
     numaperf__conn_look_again(conn);
 }
