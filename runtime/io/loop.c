@@ -323,8 +323,8 @@ int numaperf__loop_check_setup(const struct numaperf__loop_setup *setup, const c
 
 static int loop_plan_sqpoll(struct numaperf__loop_setup *setup)
 {
-    int rc = numaperf__sqpoll_choose(&setup->sqpoll_cpu);
-    return rc < 0 ? rc : numaperf__sqpoll_check_quota(1, -EINVAL);
+    int rc = numaperf__sqpoll_check_quota(1, -EINVAL);
+    return rc < 0 ? rc : numaperf__sqpoll_choose(&setup->sqpoll_cpu);
 }
 
 int numaperf_loop_create(const numaperf_loop_config_t *config, numaperf_loop_t **out)

@@ -44,10 +44,8 @@ int numaperf__workers_plan_sqpoll(numaperf_rt_t *rt)
     int code = rt->config.mode == NUMAPERF_MODE_HARD ? NUMAPERF_E_HARD_MODE : -EINVAL;
     if ((rt->config.io_flags & NUMAPERF_LOOP_SQPOLL) == 0)
         return 0;
-    for (uint32_t i = 0; i < rt->node_count; i++) {
-        int rc = sqpoll_plan_node(rt, &rt->nodes[i], code);
-        if (rc < 0)
-            return rc;
-    }
-    return numaperf__sqpoll_check_quota(rt->worker_count, code);
+    int rc = numaperf__sqpoll_check_quota(rt->worker_count, code);
+    for (uint32_t i = 0; i < rt->node_count && rc == 0; i++)
+        rc = sqpoll_plan_node(rt, &rt->nodes[i], code);
+    return rc;
 }
