@@ -33,8 +33,8 @@ say() {
 # ---- what is needed ----
 
 packages=(gcc g++ cmake ninja-build pkg-config python3 libuv1-dev liburing-dev libhwloc-dev
-    libcmocka-dev libhiredis-dev libjansson-dev)
-[ -n "$quick" ] || packages+=(redis-tools clang libclang-rt-14-dev clang-format-14 clang-tidy-14
+    libcmocka-dev libhiredis-dev libjansson-dev libhttp-parser-dev libssl-dev)
+[ -n "$quick" ] || packages+=(redis-tools wrk curl openssl clang libclang-rt-14-dev clang-format-14 clang-tidy-14
     shellcheck doxygen binutils qemu-system-x86 busybox-static cpio zstd lz4 xz-utils)
 
 missing=()
