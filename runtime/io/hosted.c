@@ -31,6 +31,8 @@
 #include <uv.h>
 
 #define HOSTED_CLOSE_WAIT_NS 10000000u /* a turn of the close; what is awaited ends the wait */
+#define HOSTED_ROUNDS 4u /* of completions in a turn: tasks and libuv have theirs in between */
+#define HOSTED_SPIN_POLL_NS 2000u /* the same for one that looks around for work */
 #define HOSTED_POLL_NS 50000u /* on epoll, how often a worker that does not wait looks for I/O */
 
 /* ---- create ---- */
@@ -150,12 +152,8 @@ void numaperf__loop_turn(numaperf_loop_t *loop)
     /* First: what is done now may start timers, which must not count from a stale time. */
     uv_update_time(loop->uv);
     numaperf__loop_turn_tenants(loop);
-    if (loop->ring != NULL && numaperf__ring_pending(loop->ring)) {
-        int rc = numaperf__ring_flush(loop->ring);
-        NUMAPERF_ASSERT(rc == 0);
-        (void)numaperf__ring_reap(loop->ring,
-                                  NUMAPERF__LOOP_REAP_MAX); /* the rest waits for the next turn */
-    }
+    if (loop->ring != NULL)
+        numaperf__loop_serve_ring(loop, HOSTED_ROUNDS);
     if (loop->ring == NULL && uv_hrtime() - loop->polled_ns >= HOSTED_POLL_NS)
         loop->uv_due = true;
     if (loop->uv_due || hosted_has_to_prepare(loop) || uv_backend_timeout(loop->uv) == 0) {
@@ -189,9 +187,9 @@ bool numaperf__loop_ready(numaperf_loop_t *loop)
         return true;
     if (loop->ring != NULL)
         return numaperf__ring_pending(loop->ring);
-    /* Only the kernel knows, and a spin may be long: asked as often as when busy with tasks. */
+    /* Only the kernel knows; a look costs a fraction of this. */
     uint64_t now_ns = uv_hrtime();
-    if (now_ns - loop->polled_ns < HOSTED_POLL_NS)
+    if (now_ns - loop->polled_ns < HOSTED_SPIN_POLL_NS)
         return false;
     loop->polled_ns = now_ns;
     struct pollfd fd = {.fd = uv_backend_fd(loop->uv), .events = POLLIN};

@@ -38,6 +38,7 @@
 #define LOOP_BUFFER_BYTES_MAX (16u << 20)
 #define LOOP_BUFFER_COUNT_MAX 32768u
 #define LOOP_BUSY_POLL_US 50u    /* as long as an idle worker spins, by default */
+#define LOOP_ROUNDS 16u          /* of completions before uv_run() polls, which is three calls */
 #define LOOP_CONFIG_MIN_SIZE 24u /* the first release's */
 
 _Static_assert(sizeof(numaperf_loop_config_t) == 32, "public struct: append only");
@@ -187,13 +188,15 @@ static void loop_poke(numaperf_loop_t *loop)
     numaperf__wake_signal(&loop->ring_event);
 }
 
-static void loop_reap(numaperf_loop_t *loop)
+void numaperf__loop_serve_ring(numaperf_loop_t *loop, unsigned rounds)
 {
-    (void)numaperf__ring_reap(loop->ring,
-                              NUMAPERF__LOOP_REAP_MAX); /* what is left signals again below */
-    if (numaperf__ring_pending(loop->ring))
-        loop_poke(loop);
-    numaperf__loop_settle_reference(loop);
+    unsigned left = NUMAPERF__LOOP_REAP_MAX; /* what is more waits for the next time */
+    for (unsigned i = 0; i < rounds && left > 0 && numaperf__ring_pending(loop->ring); i++) {
+        int rc = numaperf__ring_flush(loop->ring);
+        NUMAPERF_ASSERT(rc == 0);
+        left -= numaperf__ring_reap(loop->ring, left);
+        numaperf__loop_turn_tenants(loop);
+    }
 }
 
 static void loop_submit_prepare(uv_prepare_t *handle)
@@ -201,12 +204,9 @@ static void loop_submit_prepare(uv_prepare_t *handle)
     numaperf_loop_t *loop = NUMAPERF_CONTAINER_OF(handle, numaperf_loop_t, submit);
     numaperf__loop_turn_tenants(loop);
     if (loop->ring != NULL) {
+        numaperf__loop_serve_ring(loop, LOOP_ROUNDS);
+        /* What the last callbacks asked for must not wait for the next event. */
         int rc = numaperf__ring_flush(loop->ring);
-        NUMAPERF_ASSERT(rc == 0);
-        loop_reap(loop);
-        /* What these callbacks asked for must not wait for the next event. */
-        numaperf__loop_turn_tenants(loop);
-        rc = numaperf__ring_flush(loop->ring);
         NUMAPERF_ASSERT(rc == 0);
     }
     numaperf__loop_settle_reference(loop);
@@ -223,9 +223,10 @@ static void loop_completions_ready(uv_poll_t *handle, int status, int events)
     if (loop->ring == NULL)
         return; /* a poke: the prepare handle has what it wants */
     /* The eventfd says that work is deferred, not that a completion is posted: get events. */
-    int rc = numaperf__ring_flush(loop->ring);
-    NUMAPERF_ASSERT(rc == 0);
-    loop_reap(loop);
+    numaperf__loop_serve_ring(loop, 1);
+    if (numaperf__ring_pending(loop->ring))
+        loop_poke(loop);
+    numaperf__loop_settle_reference(loop);
 }
 
 static void loop_own_closed(uv_handle_t *handle)

@@ -60,6 +60,8 @@ void numaperf__loop_free(numaperf_loop_t *loop);
 int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, const char *operation);
 /* A loop of the user's is alive as long as something is open on it. */
 void numaperf__loop_settle_reference(numaperf_loop_t *loop);
+/* Submit and take completions; then what their callbacks asked for, up to `rounds` times in all. */
+void numaperf__loop_serve_ring(numaperf_loop_t *loop, unsigned rounds);
 /* Have tenants start what callbacks asked for. */
 void numaperf__loop_turn_tenants(numaperf_loop_t *loop);
 /* Close what hangs on the loop, turning it by `turn` until it is gone, and free it. */
