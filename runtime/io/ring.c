@@ -22,16 +22,11 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
-/* How long a wait looks at completions that were expected and do not come. */
-#define RING_PROMPT_WAIT_US 20u
 
 static void ring_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -236,54 +231,23 @@ int numaperf__ring_flush(struct numaperf__ring *ring)
     return ring_settle(io_uring_submit_and_get_events(uring));
 }
 
-/* Publish what was queued; returns how many requests the kernel has to take. */
-static unsigned ring_publish(struct numaperf__ring *ring)
-{
-    struct io_uring_sq *sq = &ring->uring.sq;
-    sq->sqe_head = sq->sqe_tail;
-    /* Release: a polling kernel thread sees whole requests. */
-    io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
-    return sq->sqe_tail - *sq->khead;
-}
-
-/*
- * Submit, and wait for `want` completions, but after RING_PROMPT_WAIT_US for any. By hand: liburing
- * 2.3 has no call for it. Source: io_uring_enter(2), IORING_ENTER_EXT_ARG; min_wait_usec, 6.12.
- */
-static int ring_wait_for(struct numaperf__ring *ring, unsigned want, uint64_t timeout_ns)
-{
-    struct __kernel_timespec limit = {
-        .tv_sec = (int64_t)(timeout_ns / 1000000000u),
-        .tv_nsec = (long long)(timeout_ns % 1000000000u),
-    };
-    struct io_uring_getevents_arg argument = {
-        .sigmask_sz = _NSIG / 8,
-        .pad = RING_PROMPT_WAIT_US,
-        .ts = timeout_ns == UINT64_MAX ? 0 : (uint64_t)(uintptr_t)&limit,
-    };
-    long rc = syscall(__NR_io_uring_enter, ring->uring.ring_fd, ring_publish(ring), want,
-                      IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &argument, sizeof(argument));
-    return rc < 0 ? -errno : (int)rc;
-}
-
 int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
 {
     struct io_uring *uring = &ring->uring;
     ring_count_enter(ring);
-    unsigned prompt_count = ring->prompt_count;
+    /* One more than those that end inside the call: they would end the wait before it began. */
+    unsigned want = (ring->has_sqpoll ? 0 : ring->prompt_count) + 1;
     ring->prompt_count = 0;
     int rc = 0;
-    if (prompt_count > 0 && ring->has_min_wait) {
-        rc = ring_wait_for(ring, prompt_count + 1, timeout_ns);
-    } else if (timeout_ns == UINT64_MAX) {
-        rc = io_uring_submit_and_wait(uring, 1);
+    if (timeout_ns == UINT64_MAX) {
+        rc = io_uring_submit_and_wait(uring, want);
     } else {
         struct __kernel_timespec limit = {
             .tv_sec = (int64_t)(timeout_ns / 1000000000u),
             .tv_nsec = (long long)(timeout_ns % 1000000000u),
         };
         struct io_uring_cqe *cqe = NULL;
-        rc = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &limit, NULL);
+        rc = io_uring_submit_and_wait_timeout(uring, &cqe, want, &limit, NULL);
     }
     return ring_settle(rc);
 }

@@ -79,8 +79,8 @@ struct numaperf__op {
     uint32_t cqe_flags; /* the same: IORING_CQE_F_* */
     uint8_t kind;       /* enum numaperf__op_kind */
     bool is_direct;     /* `fd` is a direct descriptor */
-    bool is_prompt;     /* likely to end inside the call that submits it: a wait is for one
-                           completion more than there are such */
+    bool is_prompt;     /* sure to end inside the call that submits it, as with MSG_DONTWAIT: a wait
+                           is for one completion more than there are such */
     bool more;          /* for `done`: it is called again */
     bool in_flight;
 };

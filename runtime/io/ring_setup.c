@@ -36,7 +36,6 @@
 /* What the header of liburing 2.3 lacks, by number. */
 #define RING_SETUP_NO_MMAP (1u << 14)    /* 6.5 */
 #define RING_SETUP_NO_SQARRAY (1u << 16) /* 6.6 */
-#define RING_FEAT_MIN_TIMEOUT (1u << 15) /* 6.12 */
 #define RING_REGISTER_NAPI 27u           /* 6.9 */
 
 #define RING_FLAGS_NEWEST                                                                  \
@@ -96,7 +95,6 @@ static void ring_note(struct numaperf__ring *ring, const struct io_uring_params 
 {
     ring->setup_flags = params->flags;
     ring->has_sqpoll = (params->flags & IORING_SETUP_SQPOLL) != 0;
-    ring->has_min_wait = !ring->has_sqpoll && (params->features & RING_FEAT_MIN_TIMEOUT) != 0;
     ring->memory_length[1] = params->sq_entries * sizeof(struct io_uring_sqe);
 }
 

@@ -30,9 +30,8 @@ struct numaperf__ring {
     size_t memory_length[2];   /* of rings and SQEs, as the kernel laid them out */
     bool has_sqpoll;           /* a kernel thread submits */
     bool enabled;
-    bool has_min_wait;          /* a wait can be for several completions, and soon for any */
     uint32_t in_flight;         /* operations, owner only */
-    uint32_t prompt_count;      /* of these, queued and expected to end inside the next enter */
+    uint32_t prompt_count;      /* of these, queued and to end inside the next enter */
     struct numaperf__op own_op; /* of ring_round_trip(), which it outlives when a wait fails */
     uint32_t batch_next;        /* completions taken out of the CQ and not yet done */
     uint32_t batch_count;

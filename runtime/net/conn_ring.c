@@ -124,7 +124,7 @@ static void ring_zero_copy_sent(struct numaperf__op *op)
     if (is_result) {
         conn->is_sending = false;
         ring_count_sent(conn, op, conn->sending_bytes);
-        if (rc < 0 && rc != -ECANCELED) {
+        if (rc < 0 && rc != -ECANCELED && rc != -EAGAIN) {
             /* Not for this socket, or no memory may be locked: by copies, then. A broken
              * connection says so again. */
             conn->zero_copy_bytes = UINT32_MAX;
@@ -134,6 +134,15 @@ static void ring_zero_copy_sent(struct numaperf__op *op)
     }
     if (!more)
         numaperf__conn_notified(conn, piece, !is_result && numaperf__ring_was_copied(op));
+}
+
+/* While the socket has room a send is not to wait: then it ends inside the call that submits it,
+ * which the wait counts on. One that found none (-EAGAIN) or too little is followed by one that
+ * does. */
+static void ring_set_prompt(const struct numaperf_conn *conn, struct numaperf__op *op)
+{
+    op->is_prompt = !conn->is_full;
+    op->flags = (uint32_t)MSG_NOSIGNAL | (conn->is_full ? 0 : (uint32_t)MSG_DONTWAIT);
 }
 
 static struct numaperf__conn_zero_copy *ring_free_zero_copy(struct numaperf_conn *conn)
@@ -153,9 +162,8 @@ static void ring_send_zero_copy(struct numaperf_conn *conn, struct numaperf__con
     op->done = ring_zero_copy_sent;
     op->buffer = conn->parts[0].iov_base;
     op->length = (uint32_t)conn->parts[0].iov_len;
-    op->flags = MSG_NOSIGNAL;
     op->mask = conn->net->zero_copy_flags;
-    op->is_prompt = !conn->is_full;
+    ring_set_prompt(conn, op);
     conn->is_sending = ring_submit(conn, op);
     if (!conn->is_sending)
         return;
@@ -170,8 +178,7 @@ static void ring_send_copied(struct numaperf_conn *conn, uint32_t part_count)
 {
     struct numaperf__op *op = &conn->send_op;
     op->done = ring_sent;
-    op->flags = MSG_NOSIGNAL;
-    op->is_prompt = !conn->is_full;
+    ring_set_prompt(conn, op);
     if (part_count == 1) {
         op->kind = NUMAPERF__OP_SEND;
         op->buffer = conn->parts[0].iov_base;
