@@ -264,7 +264,7 @@ int numaperf_udp_send(numaperf_udp_t *udp, const struct sockaddr *to, uint32_t t
     if (rc < 0)
         return rc;
     struct numaperf__udp_piece piece = {
-        .bytes = bytes,
+        .bytes = bytes != NULL ? bytes : "",
         .length = length,
         .segment_bytes = segment_bytes != 0 && segment_bytes < length ? segment_bytes : length};
     piece.to_length = to->sa_family == AF_INET ? sizeof(piece.to.v4) : sizeof(piece.to.v6);
