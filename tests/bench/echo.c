@@ -19,6 +19,7 @@
 #define ECHO_MEASURE_NS 500000000u
 #define ECHO_SMOKE_PARTS 10u
 #define ECHO_SMOKE_CONNECTIONS 50u
+#define ECHO_REQUESTS 1u /* index of the metric */
 
 struct echo_shape {
     bool is_unix;
@@ -148,14 +149,25 @@ static int echo_sample(const struct bench_run *run, double *out_values)
             {.name = "requests/s", .unit = "1/s"},                          \
     }
 
-#define ECHO_PEERS                                                                      \
-    {                                                                                   \
-        &bench_echo_libuv, &bench_echo_epoll, &bench_echo_ring, &bench_echo_uv_on_ours, \
+/* Of the first metric: of ours against libuv, the hand-written ring and our own epoll path. */
+#define ECHO_GOAL(of, other, least, wanted)                                  \
+    {                                                                        \
+        .peer = &(of), .against = &(other), .must = (least), .aim = (wanted) \
     }
 
-#define ECHO_CASE(suffix, text, shape)                                                          \
+#define ECHO_PEERS                                                                         \
+    {                                                                                      \
+        &bench_echo_libuv, &bench_echo_epoll, &bench_echo_ring, &bench_echo_numaperf,      \
+            &bench_echo_numaperf_write, &bench_echo_numaperf_epoll, &bench_echo_uv_on_ours \
+    }
+
+#define ECHO_CASE(suffix, text, shape, least, wanted)                                           \
     {                                                                                           \
         .name = "echo." suffix, .about = text, .peers = ECHO_PEERS, .metrics = ECHO_THROUGHPUT, \
+        .goals = {ECHO_GOAL(bench_echo_numaperf, bench_echo_libuv, least, wanted),              \
+                  ECHO_GOAL(bench_echo_numaperf, bench_echo_ring, 0.97, 1),                     \
+                  ECHO_GOAL(bench_echo_numaperf, bench_echo_numaperf_epoll, 1, 1.1),            \
+                  ECHO_GOAL(bench_echo_uv_on_ours, bench_echo_libuv, 0.95, 1)},                 \
         .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample     \
     }
 
@@ -166,17 +178,30 @@ static int echo_sample(const struct bench_run *run, double *out_values)
     }
 
 static const struct bench_case echo_cases[] = {
-    ECHO_CASE("tcp_50", "64 bytes, 50 TCP connections, one worker", ECHO_TCP_50),
-    ECHO_CASE("tcp_500", "64 bytes, 500 TCP connections, one worker", ECHO_TCP_500),
-    ECHO_CASE("unix_50", "64 bytes, 50 AF_UNIX connections, one worker", ECHO_UNIX_50),
-    ECHO_CASE("unix_500", "64 bytes, 500 AF_UNIX connections, one worker", ECHO_UNIX_500),
-    ECHO_CASE("tcp_4k", "4 KiB, 50 TCP connections with 16 requests in flight each", ECHO_TCP_4K),
+    ECHO_CASE("tcp_50", "64 bytes, 50 TCP connections, one worker", ECHO_TCP_50, 1, 1.06),
+    ECHO_CASE("tcp_500", "64 bytes, 500 TCP connections, one worker", ECHO_TCP_500, 1, 1.06),
+    ECHO_CASE("unix_50", "64 bytes, 50 AF_UNIX connections, one worker", ECHO_UNIX_50, 1.05, 1.13),
+    ECHO_CASE("unix_500", "64 bytes, 500 AF_UNIX connections, one worker", ECHO_UNIX_500, 1.05,
+              1.13),
+    ECHO_CASE("tcp_4k", "4 KiB, 50 TCP connections with 16 requests in flight each", ECHO_TCP_4K, 1,
+              1.08),
     {
         .name = "echo.alone",
         .about = "64 bytes, one TCP connection whose client never sleeps",
         .peers = {&bench_echo_libuv, &bench_echo_epoll, &bench_echo_epoll_spin, &bench_echo_ring,
-                  &bench_echo_ring_spin, &bench_echo_uv_on_ours},
+                  &bench_echo_ring_spin, &bench_echo_numaperf, &bench_echo_numaperf_write,
+                  &bench_echo_numaperf_epoll, &bench_echo_uv_on_ours},
         .metrics = ECHO_THROUGHPUT,
+        /* What is asked here is how soon the next request comes back. */
+        .goals = {{.peer = &bench_echo_numaperf,
+                   .against = &bench_echo_libuv,
+                   .metric = ECHO_REQUESTS,
+                   .must = 2.5,
+                   .aim = 2.9},
+                  {.peer = &bench_echo_numaperf,
+                   .against = &bench_echo_epoll_spin,
+                   .metric = ECHO_REQUESTS,
+                   .aim = 1}},
         .node_count = 1,
         .workers_per_node = 1,
         .parameter = ECHO_TCP_ALONE,

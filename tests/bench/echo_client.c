@@ -6,12 +6,12 @@
  * written again only after its answer was compared with it.
  *
  * The client reads the CPU clock of the server's process itself, at the two moments between which
- * it counts, so that no message has to travel. Events are edge-triggered, and it asks for room to
- * send only when there was none: a socket that is watched for it costs the server, too.
+ * it counts, so that no message has to travel. Bytes move by io_uring where there is one, which
+ * keeps the client ahead of most servers, else by epoll: the same for all peers of a case.
  *
- * Source: clock_getcpuclockid(3), epoll(7).
+ * Source: clock_getcpuclockid(3).
  */
-#include "echo_client.h"
+#include "echo_load.h"
 
 #include "harness.h"
 
@@ -21,47 +21,14 @@
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define CLIENT_STALL_NS 20000000000u /* an answer that takes longer is lost */
 #define CLIENT_CLOCK_CHECK 16u
-#define CLIENT_CHUNK 65536u
+#define CLIENT_REQUESTS_MIN 100u /* that a figure is made of, however short the time */
 #define CLIENT_SAMPLES_MAX 1000000u
-
-struct client_conn {
-    int fd;
-    bool blocked;        /* it waits for room */
-    uint64_t asked;      /* requests that are to be sent, all in all */
-    uint64_t answered;   /* requests */
-    uint64_t sent;       /* bytes */
-    uint64_t received;   /* bytes */
-    unsigned char *ring; /* of requests, a slot for each that may be in flight */
-    uint64_t *due_ns;    /* of the request in each slot, with a rate */
-};
-
-struct client {
-    const struct echo_plan *plan;
-    struct echo_target target;
-    clockid_t server_clock;
-    int epoll_fd;
-    uint64_t answered;
-    uint64_t heard_ns;      /* when there was something last */
-    uint64_t rate_start_ns; /* when the first request was due */
-    uint64_t rate_next;     /* number of the one that is due next */
-    uint64_t out_bytes;     /* of the ring of requests */
-    uint64_t in_bytes;      /* of the ring of answers */
-    unsigned char *answers; /* NULL: each connection's ring is what comes back */
-    double *latencies_ns;   /* NULL: not now */
-    size_t latency_count;
-    struct client_conn conns[ECHO_CONNECTIONS_MAX];
-    unsigned char chunk[CLIENT_CHUNK];
-};
 
 /* ---- connecting ---- */
 
@@ -96,10 +63,10 @@ static int client_connect_tcp(uint16_t port)
     return fd < 0 ? -errno : fd;
 }
 
-static int client_fill(struct client *client, struct client_conn *conn, uint32_t index)
+static int client_fill(struct echo_load *load, struct echo_load_conn *conn, uint32_t index)
 {
-    const struct echo_plan *plan = client->plan;
-    conn->ring = malloc(client->out_bytes);
+    const struct echo_plan *plan = load->plan;
+    conn->ring = malloc(load->out_bytes);
     conn->due_ns = calloc(plan->depth, sizeof(*conn->due_ns));
     if (conn->ring == NULL || conn->due_ns == NULL)
         return -ENOMEM;
@@ -113,60 +80,35 @@ static int client_fill(struct client *client, struct client_conn *conn, uint32_t
     return 0;
 }
 
-static int client_open(struct client *client, uint32_t index)
+static int client_open(struct echo_load *load, uint32_t index)
 {
-    struct client_conn *conn = &client->conns[index];
-    int rc = client_fill(client, conn, index);
+    struct echo_load_conn *conn = &load->conns[index];
+    int rc = client_fill(load, conn, index);
     if (rc < 0)
         return rc;
-    conn->fd = client->plan->path != NULL ? client_connect_unix(client->plan->path)
-                                          : client_connect_tcp(client->target.port);
+    conn->fd = load->plan->path != NULL ? client_connect_unix(load->plan->path)
+                                        : client_connect_tcp(load->target.port);
     if (conn->fd < 0)
         return conn->fd;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = {.ptr = conn}};
-    return epoll_ctl(client->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event) < 0 ? -errno : 0;
+    return load->way->add(load, conn);
 }
 
 /* ---- asking ---- */
 
-static int client_watch(struct client *client, struct client_conn *conn, bool blocked)
+size_t echo_load_next(const struct echo_load *load, const struct echo_load_conn *conn,
+                      const unsigned char **out_bytes)
 {
-    conn->blocked = blocked;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET | (blocked ? EPOLLOUT : 0),
-                                .data = {.ptr = conn}};
-    return epoll_ctl(client->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) < 0 ? -errno : 0;
-}
-
-/* Send what is to be sent, as far as there is room. */
-static int client_pump(struct client *client, struct client_conn *conn)
-{
-    uint64_t end = conn->asked * client->plan->request_bytes;
-    while (conn->sent < end) {
-        uint64_t at = conn->sent % client->out_bytes;
-        uint64_t length = end - conn->sent;
-        uint64_t until_wrap = client->out_bytes - at;
-        struct iovec parts[2] = {
-            {.iov_base = conn->ring + at, .iov_len = length < until_wrap ? length : until_wrap},
-            {.iov_base = conn->ring, .iov_len = length < until_wrap ? 0 : length - until_wrap},
-        };
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = parts[1].iov_len > 0 ? 2 : 1};
-        ssize_t n =
-            message.msg_iovlen == 1
-                ? send(conn->fd, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-                : sendmsg(conn->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN)
-            return conn->blocked ? 0 : client_watch(client, conn, true);
-        if (n < 0)
-            return -errno;
-        conn->sent += (uint64_t)n;
-    }
-    return conn->blocked ? client_watch(client, conn, false) : 0;
+    uint64_t at = conn->sent % load->out_bytes;
+    uint64_t length = conn->asked * load->plan->request_bytes - conn->sent;
+    uint64_t until_wrap = load->out_bytes - at;
+    *out_bytes = conn->ring + at;
+    return (size_t)(length < until_wrap ? length : until_wrap);
 }
 
 /* `count` requests more are to be sent; there are slots for them. */
-static void client_ask(struct client *client, struct client_conn *conn, uint64_t count)
+static void client_ask(struct echo_load *load, struct echo_load_conn *conn, uint64_t count)
 {
-    const struct echo_plan *plan = client->plan;
+    const struct echo_plan *plan = load->plan;
     for (; count > 0; count--) {
         unsigned char *slot = conn->ring + conn->asked % plan->depth * plan->request_bytes;
         if (plan->request == NULL)
@@ -176,19 +118,19 @@ static void client_ask(struct client *client, struct client_conn *conn, uint64_t
 }
 
 /* Those that are due by now, in turn over the connections; one without room holds up the rest. */
-static int client_ask_due(struct client *client)
+static int client_ask_due(struct echo_load *load)
 {
-    const struct echo_plan *plan = client->plan;
+    const struct echo_plan *plan = load->plan;
     uint64_t now_ns = bench_now_ns();
     for (;;) {
-        uint64_t due_ns = client->rate_start_ns + client->rate_next * 1000000000u / plan->rate;
-        struct client_conn *conn = &client->conns[client->rate_next % plan->connection_count];
+        uint64_t due_ns = load->rate_start_ns + load->rate_next * 1000000000u / plan->rate;
+        struct echo_load_conn *conn = &load->conns[load->rate_next % plan->connection_count];
         if (due_ns > now_ns || conn->asked - conn->answered == plan->depth)
             return 0;
         conn->due_ns[conn->asked % plan->depth] = due_ns;
-        client_ask(client, conn, 1);
-        client->rate_next++;
-        int rc = client_pump(client, conn);
+        client_ask(load, conn, 1);
+        load->rate_next++;
+        int rc = load->way->pump(load, conn);
         if (rc < 0)
             return rc;
     }
@@ -197,100 +139,69 @@ static int client_ask_due(struct client *client)
 /* ---- being answered ---- */
 
 /* Whether these bytes are what the connection must get next. */
-static bool client_is_right(const struct client *client, const struct client_conn *conn,
+static bool client_is_right(const struct echo_load *load, const struct echo_load_conn *conn,
                             const unsigned char *bytes, size_t length)
 {
-    const unsigned char *expected = client->answers != NULL ? client->answers : conn->ring;
-    size_t at = (size_t)(conn->received % client->in_bytes);
-    size_t until_wrap = (size_t)client->in_bytes - at;
+    const unsigned char *expected = load->answers != NULL ? load->answers : conn->ring;
+    size_t at = (size_t)(conn->received % load->in_bytes);
+    size_t until_wrap = (size_t)load->in_bytes - at;
     if (length <= until_wrap)
         return memcmp(expected + at, bytes, length) == 0;
     return memcmp(expected + at, bytes, until_wrap) == 0 &&
            memcmp(expected, bytes + until_wrap, length - until_wrap) == 0;
 }
 
-static void client_note(struct client *client, const struct client_conn *conn, uint64_t count)
+static void client_note(struct echo_load *load, const struct echo_load_conn *conn, uint64_t count)
 {
     uint64_t now_ns = bench_now_ns();
-    for (uint64_t i = 0; i < count && client->latency_count < CLIENT_SAMPLES_MAX; i++) {
-        uint64_t due_ns = conn->due_ns[(conn->answered + i) % client->plan->depth];
-        client->latencies_ns[client->latency_count++] = (double)(now_ns - due_ns);
+    for (uint64_t i = 0; i < count && load->latency_count < CLIENT_SAMPLES_MAX; i++) {
+        uint64_t due_ns = conn->due_ns[(conn->answered + i) % load->plan->depth];
+        load->latencies_ns[load->latency_count++] = (double)(now_ns - due_ns);
     }
 }
 
-static int client_take(struct client *client, struct client_conn *conn, size_t length)
+int echo_load_take(struct echo_load *load, struct echo_load_conn *conn, const unsigned char *bytes,
+                   size_t length)
 {
-    uint64_t most = conn->asked * client->plan->answer_bytes;
-    if (conn->received + length > most || !client_is_right(client, conn, client->chunk, length))
+    uint64_t most = conn->asked * load->plan->answer_bytes;
+    if (conn->received + length > most || !client_is_right(load, conn, bytes, length))
         return -EPROTO;
     conn->received += length;
-    uint64_t count = conn->received / client->plan->answer_bytes - conn->answered;
-    if (client->latencies_ns != NULL)
-        client_note(client, conn, count);
+    uint64_t count = conn->received / load->plan->answer_bytes - conn->answered;
+    if (load->latencies_ns != NULL)
+        client_note(load, conn, count);
     conn->answered += count;
-    client->answered += count;
-    if (client->plan->rate == 0)
-        client_ask(client, conn, count);
+    load->answered += count;
+    if (load->plan->rate == 0)
+        client_ask(load, conn, count);
     return 0;
-}
-
-static int client_receive(struct client *client, struct client_conn *conn)
-{
-    for (;;) {
-        ssize_t n = recv(conn->fd, client->chunk, CLIENT_CHUNK, MSG_DONTWAIT);
-        if (n < 0 && errno == EAGAIN)
-            return 0;
-        if (n <= 0)
-            return n == 0 ? -ECONNRESET : -errno;
-        int rc = client_take(client, conn, (size_t)n);
-        if (rc < 0)
-            return rc;
-        rc = client_pump(client, conn);
-        /* With less than asked for the socket is empty, and the next byte is an event. */
-        if (rc < 0 || n < (ssize_t)CLIENT_CHUNK)
-            return rc;
-    }
-}
-
-static int client_serve(struct client *client, const struct epoll_event *event)
-{
-    struct client_conn *conn = event->data.ptr;
-    int rc = (event->events & EPOLLOUT) != 0 ? client_pump(client, conn) : 0;
-    if (rc == 0 && (event->events & ~(uint32_t)EPOLLOUT) != 0)
-        rc = client_receive(client, conn);
-    return rc;
 }
 
 /* One look at the sockets. */
-static int client_turn(struct client *client, bool spins)
+static int client_turn(struct echo_load *load, bool spins)
 {
-    struct epoll_event events[ECHO_CONNECTIONS_MAX];
-    int timeout_ms = spins ? 0 : (int)(CLIENT_STALL_NS / 1000000u);
-    int n = epoll_wait(client->epoll_fd, events, (int)ECHO_CONNECTIONS_MAX, timeout_ms);
-    if (n < 0 && errno != EINTR)
-        return -errno;
+    int n = load->way->turn(load, spins);
     if (n > 0)
-        client->heard_ns = bench_now_ns();
-    else if (bench_now_ns() - client->heard_ns > CLIENT_STALL_NS)
+        load->heard_ns = bench_now_ns();
+    else if (n == 0 && bench_now_ns() - load->heard_ns > ECHO_LOAD_STALL_NS)
         return -ETIMEDOUT;
-    for (int i = 0; i < n; i++) {
-        int rc = client_serve(client, &events[i]);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    return n < 0 ? n : 0;
 }
 
-static int client_drive(struct client *client, uint64_t duration_ns)
+/* At least so long, and until a figure can be made of it. */
+static int client_drive(struct echo_load *load, uint64_t duration_ns)
 {
-    bool has_rate = client->plan->rate > 0;
-    bool spins = client->plan->spin || has_rate;
-    client->heard_ns = bench_now_ns();
-    uint64_t end_ns = client->heard_ns + duration_ns;
-    for (uint32_t turn = 0; turn % CLIENT_CLOCK_CHECK != 0 || bench_now_ns() < end_ns; turn++) {
-        int rc = has_rate ? client_ask_due(client) : 0;
+    bool has_rate = load->plan->rate > 0;
+    bool spins = load->plan->spin || has_rate;
+    load->heard_ns = bench_now_ns();
+    uint64_t end_ns = load->heard_ns + duration_ns;
+    uint64_t enough = load->answered + CLIENT_REQUESTS_MIN;
+    for (uint32_t turn = 0;
+         turn % CLIENT_CLOCK_CHECK != 0 || load->answered < enough || bench_now_ns() < end_ns;
+         turn++) {
+        int rc = has_rate ? client_ask_due(load) : 0;
         if (rc == 0)
-            rc = client_turn(client, spins);
+            rc = client_turn(load, spins);
         if (rc < 0)
             return rc;
     }
@@ -299,68 +210,74 @@ static int client_drive(struct client *client, uint64_t duration_ns)
 
 /* ---- counting ---- */
 
-static uint64_t client_server_cpu_ns(const struct client *client)
+static uint64_t client_server_cpu_ns(const struct echo_load *load)
 {
     struct timespec used;
-    if (clock_gettime(client->server_clock, &used) < 0)
+    if (clock_gettime(load->server_clock, &used) < 0)
         return 0; /* it ended, which the connections tell */
     return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
 }
 
-static int client_measure(struct client *client, struct echo_count *out)
+static int client_measure(struct echo_load *load, struct echo_count *out)
 {
-    const struct echo_plan *plan = client->plan;
-    int rc = client_drive(client, plan->warm_up_ns);
+    const struct echo_plan *plan = load->plan;
+    int rc = client_drive(load, plan->warm_up_ns);
     if (rc < 0)
         return rc;
     if (plan->rate > 0) {
-        client->latencies_ns = calloc(CLIENT_SAMPLES_MAX, sizeof(*client->latencies_ns));
-        if (client->latencies_ns == NULL)
+        load->latencies_ns = calloc(CLIENT_SAMPLES_MAX, sizeof(*load->latencies_ns));
+        if (load->latencies_ns == NULL)
             return -ENOMEM;
     }
     uint64_t start_ns = bench_now_ns();
-    uint64_t start_cpu_ns = client_server_cpu_ns(client);
-    uint64_t start_answered = client->answered;
-    rc = client_drive(client, plan->measure_ns);
-    out->requests = client->answered - start_answered;
-    out->server_cpu_ns = client_server_cpu_ns(client) - start_cpu_ns;
+    uint64_t start_cpu_ns = client_server_cpu_ns(load);
+    uint64_t start_answered = load->answered;
+    rc = client_drive(load, plan->measure_ns);
+    out->requests = load->answered - start_answered;
+    out->server_cpu_ns = client_server_cpu_ns(load) - start_cpu_ns;
     out->took_ns = bench_now_ns() - start_ns;
-    if (rc == 0 && client->latency_count > 0) {
-        out->p50_ns = bench_quantile(client->latencies_ns, client->latency_count, 0.5);
-        out->p99_ns = bench_quantile(client->latencies_ns, client->latency_count, 0.99);
+    if (rc == 0 && load->latency_count > 0) {
+        out->p50_ns = bench_quantile(load->latencies_ns, load->latency_count, 0.5);
+        out->p99_ns = bench_quantile(load->latencies_ns, load->latency_count, 0.99);
     }
     return rc;
 }
 
-static int client_prepare(struct client *client)
+static int client_prepare(struct echo_load *load)
 {
-    const struct echo_plan *plan = client->plan;
-    client->out_bytes = (uint64_t)plan->depth * plan->request_bytes;
-    client->in_bytes = (uint64_t)plan->depth * plan->answer_bytes;
+    const struct echo_plan *plan = load->plan;
+    load->out_bytes = (uint64_t)plan->depth * plan->request_bytes;
+    load->in_bytes = (uint64_t)plan->depth * plan->answer_bytes;
     if (plan->answer != NULL) {
-        client->answers = malloc(client->in_bytes);
-        if (client->answers == NULL)
+        load->answers = malloc(load->in_bytes);
+        if (load->answers == NULL)
             return -ENOMEM;
         for (uint32_t i = 0; i < plan->depth; i++)
-            memcpy(client->answers + (size_t)i * plan->answer_bytes, plan->answer,
+            memcpy(load->answers + (size_t)i * plan->answer_bytes, plan->answer,
                    plan->answer_bytes);
     }
-    client->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    return client->epoll_fd < 0 ? -errno : bench_pin(plan->cpu);
+    int rc = bench_pin(plan->cpu);
+    if (rc < 0)
+        return rc;
+    load->way = &echo_load_ring;
+    if (load->way->open(load) == 0)
+        return 0;
+    load->way = &echo_load_epoll;
+    return load->way->open(load);
 }
 
-static int client_work(struct client *client, struct echo_count *out)
+static int client_work(struct echo_load *load, struct echo_count *out)
 {
-    int rc = client_prepare(client);
-    for (uint32_t i = 0; rc == 0 && i < client->plan->connection_count; i++)
-        rc = client_open(client, i);
-    client->rate_start_ns = bench_now_ns();
-    for (uint32_t i = 0; rc == 0 && client->plan->rate == 0 && i < client->plan->connection_count;
+    int rc = client_prepare(load);
+    for (uint32_t i = 0; rc == 0 && i < load->plan->connection_count; i++)
+        rc = client_open(load, i);
+    load->rate_start_ns = bench_now_ns();
+    for (uint32_t i = 0; rc == 0 && load->plan->rate == 0 && i < load->plan->connection_count;
          i++) {
-        client_ask(client, &client->conns[i], client->plan->depth);
-        rc = client_pump(client, &client->conns[i]);
+        client_ask(load, &load->conns[i], load->plan->depth);
+        rc = load->way->pump(load, &load->conns[i]);
     }
-    return rc == 0 ? client_measure(client, out) : rc;
+    return rc == 0 ? client_measure(load, out) : rc;
 }
 
 struct client_report {
@@ -371,14 +288,14 @@ struct client_report {
 /* The forked process; its descriptors close with it, and its memory goes with it. */
 static _Noreturn void client_main(const struct echo_plan *plan, int go_fd, int count_fd)
 {
-    static struct client client;
-    client.plan = plan;
-    if (read(go_fd, &client.target, sizeof(client.target)) != (ssize_t)sizeof(client.target))
+    static struct echo_load load;
+    load.plan = plan;
+    if (read(go_fd, &load.target, sizeof(load.target)) != (ssize_t)sizeof(load.target))
         _exit(0); /* the server did not come up, and says why itself */
     struct client_report report = {0};
-    report.rc = -clock_getcpuclockid(client.target.pid, &client.server_clock);
+    report.rc = -clock_getcpuclockid(load.target.pid, &load.server_clock);
     if (report.rc == 0)
-        report.rc = client_work(&client, &report.count);
+        report.rc = client_work(&load, &report.count);
     ssize_t n = write(count_fd, &report, sizeof(report)); /* less than a pipe holds */
     _exit(n == (ssize_t)sizeof(report) ? 0 : 1);
 }
