@@ -28,7 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LISTEN_CONFIG_MIN_SIZE offsetof(numaperf_listen_config_t, nodes)
+#define LISTEN_CONFIG_MIN_SIZE sizeof(numaperf_listen_config_t) /* the last field is needed */
 #define LISTEN_FDS_MAX 4096u
 #define LISTEN_CONNECTIONS_DEFAULT 10000u
 #define LISTEN_HANDOFF_DEFAULT 64u
