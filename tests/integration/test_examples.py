@@ -39,6 +39,27 @@ def case_timeouts_close_what_is_idle():
     assert "1 task was cancelled\n" in out, out
 
 
+def case_file_copy_copies_every_byte():
+    with tempfile.TemporaryDirectory() as folder:
+        source = os.path.join(folder, "source")
+        target = os.path.join(folder, "target")
+        for length in (0, 1, 256 * 1024, 3000000):
+            content = os.urandom(length)
+            with open(source, "wb") as file:
+                file.write(content)
+            code, out, errors = run("file_copy", source, target)
+            assert code == 0, errors
+            assert re.fullmatch(r"%d bytes by (io_uring|the thread pool)\n" % length, out), out
+            with open(target, "rb") as file:
+                assert file.read() == content, length
+        code, _, errors = run("file_copy", os.path.join(folder, "absent"), target)
+        assert code == 1 and errors == "source: No such file or directory\n", errors
+        code, _, errors = run("file_copy", source, folder)
+        assert code == 1 and errors == "target: Is a directory\n", errors
+        code, _, errors = run("file_copy", source)
+        assert code == 1 and "SOURCE TARGET" in errors, errors
+
+
 def case_memory_placement_counts_pages_by_node():
     code, out, errors = run("memory_placement")
     if "query" in errors and code != 0:
