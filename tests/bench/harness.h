@@ -76,6 +76,7 @@ extern const struct bench_workload bench_timers;
 extern const struct bench_workload bench_wakepath;
 extern const struct bench_workload bench_idle;
 extern const struct bench_workload bench_echo;
+extern const struct bench_workload bench_files;
 extern const struct bench_workload bench_arena;
 extern const struct bench_workload bench_kv;
 extern const struct bench_workload bench_http;

@@ -17,9 +17,9 @@
 #define MAIN_CASES_MAX 128u
 
 static const struct bench_workload *const workloads[] = {
-    &bench_spawn, &bench_wake,     &bench_pingpong, &bench_fib_tree, &bench_gain,
-    &bench_idle,  &bench_overhead, &bench_steal,    &bench_timers,   &bench_wakepath,
-    &bench_echo,  &bench_kv,       &bench_http,     &bench_arena, /* last: its peers stay loaded */
+    &bench_spawn,    &bench_wake,  &bench_pingpong, &bench_fib_tree, &bench_gain, &bench_idle,
+    &bench_overhead, &bench_steal, &bench_timers,   &bench_wakepath, &bench_echo, &bench_kv,
+    &bench_http,     &bench_files, &bench_arena, /* last: its peers stay loaded */
 };
 #define MAIN_WORKLOADS (sizeof(workloads) / sizeof(workloads[0]))
 
