@@ -356,13 +356,15 @@ NUMAPERF_API int numaperf_conn_send_raw(numaperf_conn_t *conn, const void *bytes
 enum {
     NUMAPERF_LISTEN_NO_STEER = 1u << 0, /* let the kernel spread connections by hash */
     NUMAPERF_LISTEN_DIRECT = 1u << 1,   /* direct descriptors of the ring, where it has them: a
-                                           connection has no fd and no peer address then */
+                                           connection has no fd and no peer address then, and is
+                                           not handed over */
     NUMAPERF_LISTEN_V6_ONLY = 1u << 2   /* "::" takes no IPv4 */
 };
 
 /* Who decides which worker gets a connection. */
 enum {
-    NUMAPERF_STEER_SHARED = 0,   /* one socket, whoever is first: AF_UNIX, an inherited socket */
+    NUMAPERF_STEER_SHARED = 0,   /* no choice: one worker; or shared sockets, whoever is first:
+                                    AF_UNIX, inherited ones that are no group */
     NUMAPERF_STEER_HASH,         /* a socket a worker, the kernel's hash of the addresses */
     NUMAPERF_STEER_INCOMING_CPU, /* SO_INCOMING_CPU of each worker's socket */
     NUMAPERF_STEER_BPF           /* a program: the worker of the PU that the packet arrives on */
@@ -397,6 +399,16 @@ typedef struct numaperf_listen_config {
  * the kernel can spread connections over several (SO_REUSEPORT), and accepts for itself.
  *
  * A port that another process listens on is -EADDRINUSE, though SO_REUSEPORT would share it.
+ *
+ * Inherited sockets: when there are as many as workers, of one reuseport group, each worker has
+ * one; else every worker accepts from all of them.
+ *
+ * A connection is handed over to the worker of the node that has the fewest when this one has 8
+ * more and a quarter more than that, or is full while that one is not. What is on its way when the
+ * runtime stops is reset.
+ *
+ * Short of descriptors or memory, a worker stops accepting until a connection of it has closed, or
+ * for a tenth of a second.
  *
  * Returns:  0; -EINVAL; -E2BIG; -errno of socket, bind or listen; -EDEADLK on a worker;
  *           NUMAPERF_E_NO_NODE; NUMAPERF_E_STOPPING; -ENOMEM. On failure nobody listens.
@@ -461,9 +473,10 @@ NUMAPERF_API int numaperf_listener_steering(const numaperf_listener_t *listener,
                                             const char **out_reason);
 
 /**
- * Its listening descriptors, to hand to a new process before this one closes.
+ * Its listening descriptors, to hand to a new process before this one closes. Once they were asked
+ * for, a path of AF_UNIX is left in place, for who goes on with it.
  *
- * Returns:  how many there are; at most `max` are written. -EINVAL.
+ * Returns:  how many there are, 0 when it is closing; at most `max` are written. -EINVAL.
  * Owner:    `listener`.
  * Threads:  any, while it is not closing.
  */
