@@ -5,6 +5,7 @@
 
 #include "base/list.h"
 #include "io/ring.h"
+#include "place/pin.h"
 
 #include "support/clock.h"
 
@@ -24,10 +25,52 @@
 /* Set by main(): whether there are rings here. */
 static int ring_refusal;
 
+/* Whether rings lie in memory of ours, on the node of this thread. */
+static bool ring_is_own;
+
+static inline int ring_make(uint32_t entries, struct numaperf__ring **out)
+{
+    int node = -1;
+    if (!ring_is_own)
+        return numaperf__ring_create(entries, out);
+    assert_int_equal(numaperf__current_cpu(NULL, &node), 0);
+    const struct numaperf__ring_setup setup = {
+        .entries = entries, .own_memory = true, .has_node = true, .node = node};
+    int rc = numaperf__ring_create_as(&setup, out);
+    struct numaperf__ring_outcome made = {.own_memory = 0};
+    if (rc == 0)
+        numaperf__ring_get_outcome(*out, &made);
+    assert_int_equal(made.own_memory, 0);
+    return rc;
+}
+
+/* Whether the kernel takes memory of ours for a ring. */
+static inline bool ring_may_be_own(void)
+{
+    const struct numaperf__ring_setup setup = {.entries = 8, .own_memory = true};
+    struct numaperf__ring *ring = NULL;
+    struct numaperf__ring_outcome made = {.own_memory = -1};
+    if (numaperf__ring_create_as(&setup, &ring) == 0)
+        numaperf__ring_get_outcome(ring, &made);
+    numaperf__ring_destroy(ring);
+    if (made.own_memory < 0)
+        print_message("no rings in memory of ours here: %s\n", numaperf_strerror(made.own_memory));
+    return made.own_memory == 0;
+}
+
+/* Every case with rings in the kernel's memory, and again in ours; how many failed. */
+#define RING_RUN_GROUPS(tests, out_failed)                              \
+    do {                                                                \
+        *(out_failed) = cmocka_run_group_tests(tests, NULL, NULL);      \
+        ring_is_own = ring_refusal == 0 && ring_may_be_own();           \
+        if (ring_is_own)                                                \
+            *(out_failed) += cmocka_run_group_tests(tests, NULL, NULL); \
+    } while (0)
+
 static inline struct numaperf__ring *ring_open(uint32_t entries)
 {
     struct numaperf__ring *ring = NULL;
-    assert_int_equal(numaperf__ring_create(entries, &ring), 0);
+    assert_int_equal(ring_make(entries, &ring), 0);
     assert_int_equal(numaperf__ring_enable(ring), 0);
     return ring;
 }

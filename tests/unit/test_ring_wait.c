@@ -202,7 +202,7 @@ static void ring_eventfd_is_signalled(void **state)
     struct numaperf__wake wake;
     assert_int_equal(numaperf__wake_init(&event), 0);
     assert_int_equal(numaperf__wake_init(&wake), 0);
-    assert_int_equal(numaperf__ring_create(8, &ring), 0);
+    assert_int_equal(ring_make(8, &ring), 0);
     assert_int_equal(numaperf__ring_register_eventfd(ring, event.fd), 0);
     assert_int_equal(numaperf__ring_enable(ring), 0);
     struct counted polled;
@@ -239,7 +239,7 @@ static void *confine(void *arg)
     numaperf_cpuset_zero(&one);
     (void)numaperf_cpuset_add(&one, confined->cpu);
     struct numaperf__ring *ring = NULL;
-    confined->rc = numaperf__ring_create(8, &ring);
+    confined->rc = ring_make(8, &ring);
     if (confined->rc == 0)
         confined->rc = numaperf__ring_enable(ring);
     if (confined->rc == 0)
@@ -292,5 +292,7 @@ int main(void)
         cmocka_unit_test(ring_eventfd_is_signalled),
         cmocka_unit_test(ring_iowq_is_confined_as_read_back),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    int failed = 0;
+    RING_RUN_GROUPS(tests, &failed);
+    return failed;
 }
