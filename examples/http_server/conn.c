@@ -278,6 +278,19 @@ static void conn_set_paused(struct http_conn *conn, bool paused)
         numaperf_conn_resume(conn->conn);
 }
 
+/* Between requests, with no answer to say that it was the last one. A request may have come that we
+   have not seen: the kernel tells it before the end. An end that TLS did not tell would look like
+   an attack, so a connection with TLS just ends. */
+static void conn_stop_input(struct http_conn *conn)
+{
+    int fd = numaperf_conn_fd(conn->conn);
+    if (conn->input_stopped)
+        return;
+    conn->input_stopped = true;
+    if (fd < 0 || conn->worker->server->tls != NULL || shutdown(fd, SHUT_RD) != 0)
+        conn_finish(conn);
+}
+
 /* After steps: read on, wait, or end. */
 static void conn_settle(struct http_conn *conn)
 {
@@ -292,10 +305,14 @@ static void conn_settle(struct http_conn *conn)
         conn_finish(conn);
         return;
     }
-    if (between)
-        deadline_clear(conn);
-    else
+    if (!between)
         deadline_set_request(conn);
+    else
+        deadline_clear(conn);
+    if (between && conn->last)
+        conn_stop_input(conn);
+    if (!conn->is_open)
+        return;
     conn_set_paused(conn, false);
 }
 
@@ -402,19 +419,14 @@ static void on_drain(numaperf_conn_t *nc, void *data)
         conn_go_on(conn);
 }
 
-/* The server stops: what has come is answered, the last answer says so. */
+/* The server stops: what has come is answered, and the last answer says so. */
 static void on_shutdown(numaperf_conn_t *nc, void *data)
 {
+    (void)nc;
     struct http_conn *conn = data;
     conn->last = true;
-    bool idle = conn->state == CONN_HEAD && conn->input_length == 0;
-    if (!idle || !conn->is_open)
-        return;
-    /* A request may have come that we have not seen: the kernel tells it before the end. An end
-       that TLS did not tell would be an attack, so a connection with TLS just ends. */
-    int fd = numaperf_conn_fd(nc);
-    if (fd < 0 || conn->worker->server->tls != NULL || shutdown(fd, SHUT_RD) != 0)
-        conn_finish(conn);
+    if (conn->is_open && conn->state == CONN_HEAD && conn->input_length == 0)
+        conn_stop_input(conn);
 }
 
 static void on_close(numaperf_conn_t *nc, int reason, void *data)

@@ -17,15 +17,16 @@ struct http_conn {
     numaperf_conn_t *conn;
     struct http_worker *worker;
     enum conn_state state;
-    bool is_open;     /* neither closed nor finished */
-    bool is_paused;   /* reading is */
-    bool is_running;  /* within conn_run(): what happens now is looked at there */
-    bool blocked;     /* more than enough waits to be sent: on_drain comes */
-    bool last;        /* the next answer is the last one */
-    bool ending;      /* the last answer was given */
-    bool refused;     /* the input cannot be read any further */
-    bool input_ended; /* the peer sends no more */
-    bool has_body;    /* of the request being answered */
+    bool is_open;       /* neither closed nor finished */
+    bool is_paused;     /* reading is */
+    bool is_running;    /* within conn_run(): what happens now is looked at there */
+    bool blocked;       /* more than enough waits to be sent: on_drain comes */
+    bool last;          /* the next answer is the last one */
+    bool ending;        /* the last answer was given */
+    bool refused;       /* the input cannot be read any further */
+    bool input_ended;   /* the peer sends no more */
+    bool input_stopped; /* by ourselves: the server stops */
+    bool has_body;      /* of the request being answered */
 
     bool in_deadlines;
     struct http_conn *earlier, *later;

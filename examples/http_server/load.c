@@ -36,6 +36,9 @@ unsigned load_status(int code)
     case -ENAMETOOLONG:
     case -ELOOP:
     case -EXDEV: /* the kernel would not leave the root */
+    case -ENXIO:
+    case -ENODEV:
+    case -ESPIPE: /* a pipe, a socket, a device */
         return 404;
     case -EACCES:
     case -EPERM:

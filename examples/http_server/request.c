@@ -177,6 +177,10 @@ static int scan_line(const struct request_reader *reader, const char *line, size
         return length > HTTP_LINE_MAX ? 414 : 0;
     if (line[0] == ' ' || line[0] == '\t')
         return 400; /* a folded line */
+    /* http-parser takes a space in a name; a proxy before us may not have seen that field. */
+    const char *colon = memchr(line, ':', length);
+    if (colon == NULL || memchr(line, ' ', (size_t)(colon - line)) != NULL)
+        return 400;
     return reader->lines > HTTP_FIELDS_MAX ? 431 : 0;
 }
 
