@@ -155,10 +155,11 @@ static int echo_sample(const struct bench_run *run, double *out_values)
         .peer = &(of), .against = &(other), .must = (least), .aim = (wanted) \
     }
 
-#define ECHO_PEERS                                                                         \
-    {                                                                                      \
-        &bench_echo_libuv, &bench_echo_epoll, &bench_echo_ring, &bench_echo_numaperf,      \
-            &bench_echo_numaperf_write, &bench_echo_numaperf_epoll, &bench_echo_uv_on_ours \
+#define ECHO_PEERS                                                                             \
+    {                                                                                          \
+        &bench_echo_libuv, &bench_echo_epoll, &bench_echo_ring, &bench_echo_numaperf,          \
+            &bench_echo_numaperf_write, &bench_echo_numaperf_calm, &bench_echo_numaperf_epoll, \
+            &bench_echo_uv_on_ours                                                             \
     }
 
 #define ECHO_CASE(suffix, text, shape, least, wanted)                                           \
@@ -190,7 +191,7 @@ static const struct bench_case echo_cases[] = {
         .about = "64 bytes, one TCP connection whose client never sleeps",
         .peers = {&bench_echo_libuv, &bench_echo_epoll, &bench_echo_epoll_spin, &bench_echo_ring,
                   &bench_echo_ring_spin, &bench_echo_numaperf, &bench_echo_numaperf_write,
-                  &bench_echo_numaperf_epoll, &bench_echo_uv_on_ours},
+                  &bench_echo_numaperf_calm, &bench_echo_numaperf_epoll, &bench_echo_uv_on_ours},
         .metrics = ECHO_THROUGHPUT,
         /* What is asked here is how soon the next request comes back. */
         .goals = {{.peer = &bench_echo_numaperf,

@@ -44,8 +44,10 @@ extern const struct bench_peer bench_echo_epoll_spin;
 /* As little as possible above io_uring; the same with a spin. */
 extern const struct bench_peer bench_echo_ring;
 extern const struct bench_peer bench_echo_ring_spin;
-/* <numaperf/net.h>, as a user writes it: the bytes are held and sent back; on epoll; written. */
+/* <numaperf/net.h>, as a user writes it: the bytes are held and sent back; without a spin; on
+ * epoll; written. */
 extern const struct bench_peer bench_echo_numaperf;
+extern const struct bench_peer bench_echo_numaperf_calm;
 extern const struct bench_peer bench_echo_numaperf_epoll;
 extern const struct bench_peer bench_echo_numaperf_write;
 

@@ -28,7 +28,10 @@ struct load_ring {
     struct io_uring ring;
     struct io_uring_buf_ring *buf_ring;
     unsigned char *memory;
-    unsigned sends; /* that complete, since the last submit */
+    unsigned sends;                         /* that complete, since the last submit */
+    uint32_t waiting[ECHO_CONNECTIONS_MAX]; /* connections that are to be pumped */
+    uint32_t waiting_count;
+    bool is_waiting[ECHO_CONNECTIONS_MAX];
 };
 
 static int load_ring_buffers(struct load_ring *state)
@@ -131,10 +134,32 @@ static int load_ring_pump(struct echo_load *load, struct echo_load_conn *conn)
     return 0;
 }
 
+/* After the completions that are here, so that what they allow is sent at once. */
+static void load_ring_pump_later(struct load_ring *state, uint32_t index)
+{
+    if (state->is_waiting[index])
+        return;
+    state->is_waiting[index] = true;
+    state->waiting[state->waiting_count++] = index;
+}
+
+static int load_ring_pump_waiting(struct echo_load *load)
+{
+    struct load_ring *state = load->way_state;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < state->waiting_count; i++) {
+        state->is_waiting[state->waiting[i]] = false;
+        rc = load_ring_pump(load, &load->conns[state->waiting[i]]);
+    }
+    state->waiting_count = 0;
+    return rc;
+}
+
 static int load_ring_received(struct echo_load *load, struct echo_load_conn *conn,
                               const struct io_uring_cqe *cqe)
 {
     struct load_ring *state = load->way_state;
+    uint32_t index = (uint32_t)(conn - load->conns);
     if (cqe->res == 0 || (cqe->res < 0 && cqe->res != -ENOBUFS))
         return cqe->res == 0 ? -ECONNRESET : cqe->res;
     int rc = 0;
@@ -147,20 +172,23 @@ static int load_ring_received(struct echo_load *load, struct echo_load_conn *con
         io_uring_buf_ring_advance(state->buf_ring, 1);
     }
     if ((cqe->flags & IORING_CQE_F_MORE) == 0)
-        load_ring_receive(state, (uint32_t)(conn - load->conns));
-    return rc < 0 ? rc : load_ring_pump(load, conn);
+        load_ring_receive(state, index);
+    load_ring_pump_later(state, index);
+    return rc;
 }
 
 static int load_ring_complete(struct echo_load *load, const struct io_uring_cqe *cqe)
 {
-    struct echo_load_conn *conn = &load->conns[cqe->user_data >> 8];
+    uint32_t index = (uint32_t)(cqe->user_data >> 8);
+    struct echo_load_conn *conn = &load->conns[index];
     if ((cqe->user_data & 0xff) == LOAD_RECV)
         return load_ring_received(load, conn, cqe);
     if (cqe->res < 0)
         return cqe->res;
     conn->blocked = false;
     conn->sent += (uint64_t)cqe->res;
-    return load_ring_pump(load, conn);
+    load_ring_pump_later(load->way_state, index);
+    return 0;
 }
 
 /* Submit, and have the kernel post what is ready; or wait for one thing more than the sends. */
@@ -199,6 +227,8 @@ static int load_ring_turn(struct echo_load *load, bool spins)
             break;
     }
     io_uring_cq_advance(&state->ring, count);
+    if (rc == 0)
+        rc = load_ring_pump_waiting(load);
     return rc < 0 ? rc : (int)count;
 }
 

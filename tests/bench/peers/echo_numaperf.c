@@ -95,6 +95,8 @@ static int ours_start(const struct bench_peer *peer, const struct bench_echo_sit
 
 const struct bench_peer bench_echo_numaperf =
     OURS_PEER("numaperf", bench_numaperf, 0, bench_ring_missing);
+const struct bench_peer bench_echo_numaperf_calm =
+    OURS_PEER("numaperf-calm", bench_numaperf_calm, 0, bench_ring_missing);
 const struct bench_peer bench_echo_numaperf_write =
     OURS_PEER("numaperf-write", bench_numaperf, OURS_WRITE_BIT, bench_ring_missing);
 const struct bench_peer bench_echo_numaperf_epoll =

@@ -3,7 +3,8 @@
  * An echo server with as little above io_uring as possible, for this one purpose: the limit of what
  * software can do. One multishot accept to direct descriptors, a multishot receive a connection
  * from one buffer ring, filled piece by piece where the kernel can, and the received bytes sent
- * back from where they lie, one send in flight a connection. Sends that find room complete inside
+ * back from where they lie, one send in flight a connection, of all that a look at the completions
+ * brought for it. Sends that find room complete inside
  * the call that submits them, so the wait asks for one completion more than it submits sends.
  *
  * Everything is the server's thread's, which makes the ring, but for `started`, by which it says
@@ -23,12 +24,14 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define RING_SPIN_BIT 1u
 #define RING_ENTRIES 2048u
 #define RING_COMPLETIONS 8192u
 #define RING_SEGMENTS 64u /* of a connection, waiting to be sent; a power of two */
+#define RING_PARTS 16u    /* of them in one send */
 #define RING_BUFFERS 64u
 #define RING_BUFFER_BYTES 65536u
 /* Where a buffer is given out as a whole, a small one: a page for each of many connections. */
@@ -50,11 +53,14 @@ struct ring_segment {
 };
 
 struct ring_conn {
-    uint32_t head; /* of the segment that is being sent, or is the next */
+    uint32_t head; /* of the segments that are being sent, or are the next */
     uint32_t tail;
-    bool sending;
-    bool starved; /* its receive ended for want of a buffer */
+    uint32_t sending; /* segments, from the head on; 0: no send is in flight */
+    bool waiting;     /* it is among those to be sent to */
+    bool starved;     /* its receive ended for want of a buffer */
     struct ring_segment segments[RING_SEGMENTS];
+    struct iovec parts[RING_PARTS];
+    struct msghdr message;
 };
 
 struct ring_buffer {
@@ -74,6 +80,8 @@ struct ring_server {
     uint32_t sends; /* since the last submit */
     struct ring_conn *conns;
     uint32_t conn_max;
+    uint32_t *waiting; /* connections that something is to be sent to */
+    uint32_t waiting_count;
     int listen_fd;
     int stop_fd;
     bool stopped;
@@ -119,18 +127,46 @@ static void ring_recv(struct ring_server *server, uint32_t index)
     ring_tag(sqe, RING_RECV, index);
 }
 
-/* Send the oldest segment, whole: a part that does not fit waits in the kernel. */
+/* Send what waits, whole: a part that does not fit waits in the kernel. */
 static void ring_send(struct ring_server *server, uint32_t index)
 {
     struct ring_conn *conn = &server->conns[index];
-    const struct ring_segment *segment = &conn->segments[conn->head % RING_SEGMENTS];
     struct io_uring_sqe *sqe = ring_sqe(server);
-    io_uring_prep_send(sqe, (int)index, segment->bytes, segment->length,
-                       MSG_NOSIGNAL | MSG_WAITALL);
+    uint32_t count = conn->tail - conn->head;
+    conn->sending = count < RING_PARTS ? count : RING_PARTS;
+    for (uint32_t i = 0; i < conn->sending; i++) {
+        const struct ring_segment *segment = &conn->segments[(conn->head + i) % RING_SEGMENTS];
+        conn->parts[i] = (struct iovec){.iov_base = segment->bytes, .iov_len = segment->length};
+    }
+    if (conn->sending == 1) {
+        io_uring_prep_send(sqe, (int)index, conn->parts[0].iov_base, conn->parts[0].iov_len,
+                           MSG_NOSIGNAL | MSG_WAITALL);
+    } else {
+        conn->message = (struct msghdr){.msg_iov = conn->parts, .msg_iovlen = conn->sending};
+        io_uring_prep_sendmsg(sqe, (int)index, &conn->message, MSG_NOSIGNAL | MSG_WAITALL);
+    }
     sqe->flags |= IOSQE_FIXED_FILE;
     ring_tag(sqe, RING_SEND, index);
-    conn->sending = true;
     server->sends++;
+}
+
+/* After the completions that are here: what else they bring for it goes out at once. */
+static void ring_send_later(struct ring_server *server, uint32_t index)
+{
+    struct ring_conn *conn = &server->conns[index];
+    if (conn->sending > 0 || conn->waiting)
+        return;
+    conn->waiting = true;
+    server->waiting[server->waiting_count++] = index;
+}
+
+static void ring_send_waiting(struct ring_server *server)
+{
+    for (uint32_t i = 0; i < server->waiting_count; i++) {
+        server->conns[server->waiting[i]].waiting = false;
+        ring_send(server, server->waiting[i]);
+    }
+    server->waiting_count = 0;
 }
 
 /* ---- buffers ---- */
@@ -200,7 +236,7 @@ static void ring_received_bytes(struct ring_server *server, uint32_t index,
     buffer->full = (cqe->flags & RING_CQE_F_BUF_MORE) == 0;
 
     struct ring_segment *last = &conn->segments[(conn->tail - 1) % RING_SEGMENTS];
-    if (conn->tail - conn->head > (conn->sending ? 1u : 0u) && last->buffer == id &&
+    if (conn->tail - conn->head > conn->sending && last->buffer == id &&
         last->bytes + last->length == bytes) {
         last->length += length;
         return;
@@ -210,8 +246,7 @@ static void ring_received_bytes(struct ring_server *server, uint32_t index,
     conn->segments[conn->tail++ % RING_SEGMENTS] =
         (struct ring_segment){.bytes = bytes, .length = length, .buffer = id};
     buffer->segments++;
-    if (!conn->sending)
-        ring_send(server, index);
+    ring_send_later(server, index);
 }
 
 static void ring_received(struct ring_server *server, uint32_t index,
@@ -233,15 +268,17 @@ static void ring_received(struct ring_server *server, uint32_t index,
 static void ring_sent(struct ring_server *server, uint32_t index, int result)
 {
     struct ring_conn *conn = &server->conns[index];
-    const struct ring_segment *segment = &conn->segments[conn->head % RING_SEGMENTS];
-    struct ring_buffer *buffer = &server->buffers[segment->buffer];
-    conn->sending = false;
-    conn->head++;
-    buffer->segments--;
-    if (buffer->full && buffer->segments == 0)
-        ring_buffer_give(server, segment->buffer);
-    if (result > 0 && conn->head != conn->tail)
-        ring_send(server, index);
+    for (; conn->sending > 0; conn->sending--) {
+        const struct ring_segment *segment = &conn->segments[conn->head++ % RING_SEGMENTS];
+        struct ring_buffer *buffer = &server->buffers[segment->buffer];
+        buffer->segments--;
+        if (buffer->full && buffer->segments == 0)
+            ring_buffer_give(server, segment->buffer);
+    }
+    if (conn->head == conn->tail)
+        conn->head = conn->tail = 0; /* the first segments are in the cache */
+    else if (result > 0)
+        ring_send_later(server, index);
 }
 
 static void ring_complete(struct ring_server *server, const struct io_uring_cqe *cqe)
@@ -303,6 +340,7 @@ static void ring_serve(struct ring_server *server)
             count++;
         }
         io_uring_cq_advance(&server->ring, count);
+        ring_send_waiting(server);
     }
 }
 
@@ -364,6 +402,7 @@ static void ring_free(struct ring_server *server)
         (void)munmap(server->buf_ring, RING_WHOLE_BUFFERS * sizeof(struct io_uring_buf));
     (void)sem_destroy(&server->started); /* nobody waits */
     free(server->buffers);
+    free(server->waiting);
     free(server->conns);
     free(server);
 }
@@ -382,7 +421,8 @@ static int ring_run(struct ring_server *server, const struct bench_echo_site *si
 {
     server->conn_max = site->connection_count + RING_FILES_SPARE;
     server->conns = calloc(server->conn_max, sizeof(*server->conns));
-    if (server->conns == NULL)
+    server->waiting = calloc(server->conn_max, sizeof(*server->waiting));
+    if (server->conns == NULL || server->waiting == NULL)
         return -ENOMEM;
     server->stop_fd = eventfd(0, EFD_CLOEXEC);
     if (server->stop_fd < 0)

@@ -26,6 +26,7 @@ struct numaperf_settings {
     uint32_t steal_policy;
     uint32_t workers_per_node; /* 0: as the case says */
     uint32_t stall_ms;
+    uint64_t spin_ns_max;
     bool snapshots;
     bool uncounted; /* the other library */
 };
@@ -127,6 +128,7 @@ static int numaperf_peer_start(const struct bench_peer *peer, const struct bench
         config.io_backend = settings->io_backend;
         config.steal_policy = settings->steal_policy;
         config.stall_ms = settings->stall_ms;
+        config.spin_ns_max = settings->spin_ns_max;
         for (uint32_t i = 0; i < state->node_count; i++)
             (void)numaperf_nodemask_add(&config.nodes, state->nodes[i]); /* ids of a topology */
         state->destroy = settings->uncounted ? uncounted.destroy : numaperf_rt_destroy;
@@ -166,6 +168,8 @@ static int numaperf_peer_spawn_inside(numaperf_worker_t *worker, numaperf_task_f
 const struct bench_peer bench_numaperf = NUMAPERF_PEER("numaperf", .io_backend = NUMAPERF_IO_URING);
 const struct bench_peer bench_numaperf_epoll =
     NUMAPERF_PEER("numaperf-epoll", .io_backend = NUMAPERF_IO_EPOLL);
+const struct bench_peer bench_numaperf_calm =
+    NUMAPERF_PEER("numaperf-calm", .io_backend = NUMAPERF_IO_URING, .spin_ns_max = UINT64_MAX);
 const struct bench_peer bench_numaperf_local =
     NUMAPERF_PEER("numaperf-local", .steal_policy = NUMAPERF_STEAL_LOCAL_ONLY);
 const struct bench_peer bench_numaperf_alone =

@@ -56,6 +56,8 @@ extern "C" {
 /* Workers on io_uring, and the same on epoll. */
 extern const struct bench_peer bench_numaperf;
 extern const struct bench_peer bench_numaperf_epoll;
+/* On io_uring, without a spin before it sleeps. */
+extern const struct bench_peer bench_numaperf_calm;
 /* Without stealing; with one worker a node, whatever the case says. */
 extern const struct bench_peer bench_numaperf_local;
 extern const struct bench_peer bench_numaperf_alone;
