@@ -21,6 +21,7 @@ enum answer { ANSWER_NOW, ANSWER_OK, ANSWER_VALUE, ANSWER_NUMBER, ANSWER_SUM, AN
 
 struct command {
     const char *name;
+    size_t name_length;
     int arity; /* with the name; negative: at least */
     enum keys keys;
     enum op_kind op;
@@ -116,21 +117,23 @@ static bool answer_config(struct kv_worker *worker, const struct request *reques
 static bool answer_command(struct kv_worker *worker, const struct request *request,
                            struct output *output);
 
+#define NAME(text) text, sizeof(text) - 1
+
 static const struct command command_table[] = {
-    {"ping", -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_ping},
-    {"echo", 2, KEYS_NONE, OP_GET, ANSWER_NOW, answer_ping},
-    {"set", 3, KEYS_PAIRS, OP_SET, ANSWER_OK, NULL},
-    {"get", 2, KEYS_FIRST, OP_GET, ANSWER_VALUE, NULL},
-    {"del", -2, KEYS_ALL, OP_DELETE, ANSWER_SUM, NULL},
-    {"exists", -2, KEYS_ALL, OP_EXISTS, ANSWER_SUM, NULL},
-    {"incr", 2, KEYS_FIRST, OP_INCREMENT, ANSWER_NUMBER, NULL},
-    {"mget", -2, KEYS_ALL, OP_GET, ANSWER_ARRAY, NULL},
-    {"mset", -3, KEYS_PAIRS, OP_SET, ANSWER_OK, NULL},
-    {"dbsize", 1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_dbsize},
-    {"info", -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_info},
-    {"command", -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_command},
-    {"config", -2, KEYS_NONE, OP_GET, ANSWER_NOW, answer_config},
-    {"quit", -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_quit},
+    {NAME("ping"), -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_ping},
+    {NAME("echo"), 2, KEYS_NONE, OP_GET, ANSWER_NOW, answer_ping},
+    {NAME("set"), 3, KEYS_PAIRS, OP_SET, ANSWER_OK, NULL},
+    {NAME("get"), 2, KEYS_FIRST, OP_GET, ANSWER_VALUE, NULL},
+    {NAME("del"), -2, KEYS_ALL, OP_DELETE, ANSWER_SUM, NULL},
+    {NAME("exists"), -2, KEYS_ALL, OP_EXISTS, ANSWER_SUM, NULL},
+    {NAME("incr"), 2, KEYS_FIRST, OP_INCREMENT, ANSWER_NUMBER, NULL},
+    {NAME("mget"), -2, KEYS_ALL, OP_GET, ANSWER_ARRAY, NULL},
+    {NAME("mset"), -3, KEYS_PAIRS, OP_SET, ANSWER_OK, NULL},
+    {NAME("dbsize"), 1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_dbsize},
+    {NAME("info"), -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_info},
+    {NAME("command"), -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_command},
+    {NAME("config"), -2, KEYS_NONE, OP_GET, ANSWER_NOW, answer_config},
+    {NAME("quit"), -1, KEYS_NONE, OP_GET, ANSWER_NOW, answer_quit},
 };
 
 #define COMMAND_COUNT (sizeof(command_table) / sizeof(command_table[0]))
@@ -170,8 +173,10 @@ static bool answer_command(struct kv_worker *worker, const struct request *reque
 
 static const struct command *command_find(const struct request *request)
 {
+    const struct slice name = request->argc > 0 ? request->args[0] : (struct slice){"", 0};
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        if (arg_is(request, 0, command_table[i].name))
+        if (command_table[i].name_length == name.length &&
+            strncasecmp(command_table[i].name, name.data, name.length) == 0)
             return &command_table[i];
     return NULL;
 }
@@ -184,7 +189,8 @@ static bool arity_fits(const struct command *command, uint32_t argc)
     return command->arity < 0 ? given >= -command->arity : given == command->arity;
 }
 
-int command_plan(struct request *request, numaperf_arena_t *arena)
+/* How many operations it is, its command and fault being set. */
+static uint32_t plan_count(struct request *request)
 {
     const struct command *command = command_find(request);
     request->command = command;
@@ -193,17 +199,35 @@ int command_plan(struct request *request, numaperf_arena_t *arena)
         return 0;
     }
     uint32_t step = command->keys == KEYS_PAIRS ? 2 : 1;
-    uint32_t count = command->keys == KEYS_NONE ? 0 : (request->argc - 1) / step;
+    return command->keys == KEYS_NONE ? 0 : (request->argc - 1) / step;
+}
+
+static int plan_ops(struct request *request, numaperf_arena_t *arena, uint32_t count)
+{
+    if (count == 0)
+        return 0;
     if (request_ops(request, arena, count) < 0)
         return -ENOMEM;
+    uint32_t step = request->command->keys == KEYS_PAIRS ? 2 : 1;
     for (uint32_t i = 0; i < count; i++) {
         struct op *op = &request->ops[i];
-        op->kind = command->op;
+        op->kind = request->command->op;
         op->key = request->args[1 + i * step];
         if (step == 2)
             op->value = request->args[2 + i * step];
     }
     return 0;
+}
+
+int command_plan(struct request *request, numaperf_arena_t *arena)
+{
+    return plan_ops(request, arena, plan_count(request));
+}
+
+bool command_plan_one(struct request *request)
+{
+    uint32_t count = plan_count(request);
+    return count <= 1 && plan_ops(request, NULL, count) == 0;
 }
 
 static void answer_fault(const struct request *request, struct output *output)

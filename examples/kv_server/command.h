@@ -11,6 +11,9 @@ struct kv_worker;
 /* Looks the command up and makes its operations, or sets the request's fault. 0; -ENOMEM. */
 int command_plan(struct request *request, numaperf_arena_t *arena);
 
+/* The same without memory; false: it is more than one operation. */
+bool command_plan_one(struct request *request);
+
 /* Writes the answer; every operation is done. false: no memory for it, nothing was written. */
 bool command_answer(struct kv_worker *worker, struct request *request, struct output *output);
 

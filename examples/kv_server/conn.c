@@ -2,15 +2,17 @@
 /*
  * One connection: bytes in, requests in order, answers in order, bytes out.
  *
- *     open     reads while the gate is open: while little enough is unanswered and unwritten
+ *     open     reads while the gate is open: while little enough is unanswered and unsent
  *     ending   takes no more commands (QUIT, a protocol error, the peer's end of stream); what
- *              was taken is answered and written
- *     linger   everything is written and our side is shut; input is thrown away for a moment, as
- *              closing with unread input would reset the connection and lose the last answer
- *     closing  uv_close() was called; freed when the last of its operations is back
+ *              was taken is answered and written, then the socket is finished
+ *     closed   the socket is gone; freed when the last of its operations is back
  *
- * Reading only takes commands. Shards are asked and answers written at the end of the worker's
- * turn, once for each connection that changed, so that many of them travel together.
+ * Commands are taken apart where they were received. One whose key is in the worker's own shard is
+ * run and answered on the spot. Only a command that waits, for another shard or for what is before
+ * it, is copied; so is the part of one that has not come yet.
+ *
+ * All answers of a piece of input are written to the socket at once, and the socket sends what was
+ * written in a turn together.
  */
 #include "conn.h"
 
@@ -18,37 +20,29 @@
 #include "limits.h"
 #include "output.h"
 
-#include <stdio.h>
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 
-#define TICK_MS 1000
+#define REFUSAL "-ERR max number of clients reached\r\n"
 
 struct conn {
-    union server_stream stream; /* first: libuv hands it back */
     struct kv_worker *worker;
-    struct conn *prev, *next; /* in the worker's list of all */
+    numaperf_conn_t *socket; /* NULL: it is gone */
     struct conn *next_changed;
     bool is_changed;
-    bool reading;
+    bool in_hand; /* being looked after */
+    bool paused;
     bool end_of_input; /* the peer sends no more */
     bool ending;
-    bool linger;
-    bool writing; /* `busy` is with libuv */
-    bool closed;
+    bool finished;       /* the socket was told to end, in one way or the other */
     uint32_t unanswered; /* requests */
     uint32_t ops_in_flight;
     size_t pending_bytes; /* of requests and of the values they found */
     struct request *first, *last;
     struct frame frame;
-    char *input;
+    char *input; /* what was received and could not be taken yet */
     size_t input_capacity, input_start, input_end;
-    struct output output, busy;
-    uv_write_t write;
-    size_t write_left; /* at the last tick */
-    uint64_t active_at_ms;
-    uint64_t linger_until_ms;
-    size_t linger_bytes;
 };
 
 static void conn_changed(struct conn *conn)
@@ -75,78 +69,60 @@ static void conn_pop(struct conn *conn)
 
 static void conn_free_when_done(struct conn *conn)
 {
-    if (!conn->closed || conn->ops_in_flight > 0 || conn->is_changed)
+    if (conn->socket != NULL || conn->ops_in_flight > 0 || conn->is_changed)
         return;
     struct kv_worker *worker = conn->worker;
     while (conn->first != NULL)
         conn_pop(conn);
-    if (conn->prev != NULL)
-        conn->prev->next = conn->next;
-    else
-        worker->conns = conn->next;
-    if (conn->next != NULL)
-        conn->next->prev = conn->prev;
-    output_free(&conn->output);
-    output_free(&conn->busy);
     numaperf_arena_free(worker->arena, conn->input);
     numaperf_arena_free(worker->arena, conn);
-    if (worker->conns == NULL && !uv_is_closing((uv_handle_t *)&worker->tick))
-        (void)uv_timer_stop(&worker->tick); /* never fails */
-    server_connection_closed(worker->server);
 }
 
-static void conn_closed(uv_handle_t *handle)
+static void conn_close(struct conn *conn, int reason)
 {
-    struct conn *conn = (struct conn *)handle;
-    conn->closed = true;
-    conn_free_when_done(conn);
-}
-
-static void conn_close(struct conn *conn)
-{
-    if (!uv_is_closing(&conn->stream.handle))
-        uv_close(&conn->stream.handle, conn_closed);
+    conn->finished = true;
+    numaperf_conn_close(conn->socket, reason);
 }
 
 /* ---- input ---- */
 
 static bool conn_gate_open(const struct conn *conn)
 {
-    size_t unwritten = conn->output.length + (conn->writing ? conn->busy.length : 0);
+    size_t unsent = conn->worker->answers.length + numaperf_conn_queued_bytes(conn->socket);
     return !conn->ending && conn->unanswered < KV_UNANSWERED_MAX &&
-           conn->pending_bytes + unwritten < KV_PENDING_BYTES_MAX;
+           conn->pending_bytes + unsent <= KV_PENDING_BYTES_MAX;
 }
 
-/* Room to read into: by moving what is there to the front, then by a larger buffer. */
-static bool conn_input_room(struct conn *conn)
+/* Keeps what cannot be taken now; false: no memory. */
+static bool conn_keep(struct conn *conn, const char *bytes, size_t length)
 {
     size_t held = conn->input_end - conn->input_start;
-    if (conn->input_start > 0 &&
-        conn->input_capacity - conn->input_end < conn->input_capacity / 2) {
-        memmove(conn->input, conn->input + conn->input_start, held);
+    if (conn->input_capacity - conn->input_end < length) {
+        size_t capacity = conn->input_capacity == 0 ? KV_INPUT_BYTES : conn->input_capacity;
+        while (capacity - held < length)
+            capacity *= 2; /* a part of a command is less than KV_COMMAND_MAX */
+        char *larger = conn->input;
+        if (capacity != conn->input_capacity)
+            larger = numaperf_arena_alloc(conn->worker->arena, capacity, 64);
+        if (larger == NULL)
+            return false;
+        if (held > 0)
+            memmove(larger, conn->input + conn->input_start, held);
+        if (larger != conn->input)
+            numaperf_arena_free(conn->worker->arena, conn->input);
+        conn->input = larger;
+        conn->input_capacity = capacity;
         conn->input_start = 0;
         conn->input_end = held;
     }
-    if (conn->input_end < conn->input_capacity)
-        return true;
-    size_t capacity = conn->input_capacity == 0 ? KV_INPUT_BYTES : conn->input_capacity * 2;
-    if (capacity > KV_COMMAND_MAX)
-        return false;
-    char *larger = numaperf_arena_alloc(conn->worker->arena, capacity, 64);
-    if (larger == NULL)
-        return false;
-    if (held > 0)
-        memcpy(larger, conn->input, held);
-    numaperf_arena_free(conn->worker->arena, conn->input);
-    conn->input = larger;
-    conn->input_capacity = capacity;
+    memcpy(conn->input + conn->input_end, bytes, length);
+    conn->input_end += length;
     return true;
 }
 
 static void conn_input_consume(struct conn *conn, size_t bytes)
 {
     conn->input_start += bytes;
-    frame_reset(&conn->frame);
     if (conn->input_start < conn->input_end)
         return;
     conn->input_start = 0;
@@ -175,7 +151,7 @@ static void conn_push_error(struct conn *conn, const char *prefix, const char *t
 {
     struct request *request = request_error(conn->worker->arena, prefix, text);
     if (request == NULL)
-        conn_close(conn);
+        conn_close(conn, -ENOMEM);
     else
         conn_push(conn, request);
 }
@@ -197,15 +173,14 @@ static bool request_is_http(const struct request *request)
 }
 
 /* One framed command becomes a request. */
-static void conn_take(struct conn *conn)
+static void conn_take(struct conn *conn, const char *data)
 {
     struct kv_worker *worker = conn->worker;
     if (worker->reader == NULL)
         worker->reader = request_reader_create();
     struct request *request = NULL;
     if (worker->reader != NULL)
-        request = request_parse(worker->arena, worker->reader, &conn->frame,
-                                conn->input + conn->input_start);
+        request = request_parse(worker->arena, worker->reader, &conn->frame, data);
     if (request == NULL) {
         conn_push_error(conn, "OOM ", "no memory for this command");
         return;
@@ -234,117 +209,47 @@ static void conn_take(struct conn *conn)
     kv_route(worker, request);
 }
 
-/* Takes commands from the buffer while the gate is open; true: there was at least one. */
-static bool conn_parse(struct conn *conn)
+/* ---- answers ---- */
+
+/* Hands the answers in hand to the socket. */
+static void conn_write(struct conn *conn)
 {
-    bool any = false;
-    while (conn_gate_open(conn) && !uv_is_closing(&conn->stream.handle)) {
-        size_t held = conn->input_end - conn->input_start;
-        const char *data = held > 0 ? conn->input + conn->input_start : "";
-        switch (frame_scan(&conn->frame, data, held)) {
-        case FRAME_MORE:
-            /* The rest of a command will never come. */
-            conn->ending = conn->end_of_input;
-            return any;
-        case FRAME_ERROR:
-            conn_refuse(conn, conn->frame.error);
-            return true;
-        case FRAME_COMMAND:
-            conn_take(conn);
-            any = true;
-            break;
-        case FRAME_EMPTY:
-            break;
-        }
-        conn_input_consume(conn, conn->frame.length);
+    struct output *answers = &conn->worker->answers;
+    if (answers->length == 0)
+        return;
+    if (!conn->finished) {
+        int rc = numaperf_conn_write(conn->socket, answers->data, answers->length);
+        if (rc < 0)
+            conn_close(conn, rc);
     }
-    return any;
+    answers->length = 0;
+    if (answers->capacity > 4 * KV_OUTPUT_BYTES)
+        output_free(answers);
 }
-
-static void conn_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
-{
-    (void)suggested; /* what the limits leave is what there is */
-    struct conn *conn = (struct conn *)handle;
-    *out = uv_buf_init(NULL, 0); /* libuv reports ENOBUFS then */
-    if (conn->linger) {
-        conn->input_start = 0;
-        conn->input_end = 0;
-    }
-    if (conn_input_room(conn))
-        *out = uv_buf_init(conn->input + conn->input_end,
-                           (unsigned)(conn->input_capacity - conn->input_end));
-}
-
-static void conn_read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buf);
-
-static void conn_set_reading(struct conn *conn, bool on)
-{
-    if (conn->reading == on)
-        return;
-    conn->reading = on;
-    if (!on)
-        (void)uv_read_stop(&conn->stream.stream); /* always succeeds */
-    else if (uv_read_start(&conn->stream.stream, conn_alloc, conn_read_done) < 0)
-        conn_close(conn);
-}
-
-static void conn_discard(struct conn *conn, size_t bytes)
-{
-    conn->linger_bytes += bytes;
-    if (conn->linger_bytes > KV_LINGER_BYTES)
-        conn_close(conn);
-}
-
-static void conn_read_done(uv_stream_t *stream, ssize_t length, const uv_buf_t *buf)
-{
-    (void)buf; /* it lies at input_end */
-    struct conn *conn = (struct conn *)stream;
-    if (length == 0)
-        return;
-    if (length == UV_ENOBUFS && !conn->linger) {
-        conn_push_error(conn, "OOM ", "no memory to read into");
-        conn->ending = true;
-    } else if (length == UV_EOF && !conn->linger) {
-        conn->end_of_input = true;
-    } else if (length < 0) {
-        conn_close(conn);
-        return;
-    } else if (conn->linger) {
-        conn_discard(conn, (size_t)length);
-        return;
-    } else {
-        conn->input_end += (size_t)length;
-        conn->active_at_ms = uv_now(stream->loop);
-        /* libuv may read again before this turn ends: not into a buffer full of commands, and not
-           more of them than the gate lets in. */
-        (void)conn_parse(conn);
-        conn_set_reading(conn, conn_gate_open(conn));
-    }
-    conn_changed(conn);
-}
-
-/* ---- output ---- */
 
 /* There was no memory for an answer; true: it is an error now, false: it waits or is no more. */
 static bool conn_answer_without_memory(struct conn *conn)
 {
-    if (conn->output.length > 0 || conn->writing)
+    struct output *answers = &conn->worker->answers;
+    if (answers->length > 0 || numaperf_conn_queued_bytes(conn->socket) > 0)
         return false; /* memory comes back when that has gone out */
-    if (!output_reserve(&conn->output, OUTPUT_SHORT)) {
-        conn_close(conn);
+    if (!output_reserve(answers, OUTPUT_SHORT)) {
+        conn_close(conn, -ENOMEM);
         return false;
     }
-    output_error(&conn->output, "OOM no memory for this answer");
+    output_error(answers, "OOM no memory for this answer");
     return true;
 }
 
 /* Writes the answers that are ready and next in order; true: there was at least one. */
 static bool conn_answer(struct conn *conn)
 {
+    struct output *answers = &conn->worker->answers;
     bool any = false;
-    while (conn->first != NULL && conn->first->ops_left == 0 &&
-           conn->output.length < KV_PENDING_BYTES_MAX) {
-        if (!command_answer(conn->worker, conn->first, &conn->output) &&
+    while (conn->first != NULL && conn->first->ops_left == 0 && !conn->finished) {
+        if (answers->length + numaperf_conn_queued_bytes(conn->socket) > KV_PENDING_BYTES_MAX)
+            break;
+        if (!command_answer(conn->worker, conn->first, answers) &&
             !conn_answer_without_memory(conn))
             break;
         conn_pop(conn);
@@ -353,87 +258,102 @@ static bool conn_answer(struct conn *conn)
     return any;
 }
 
-static void conn_write_done(uv_write_t *write, int status)
+/* Runs and answers a command on the spot; false: it has to be taken as a request. */
+static bool conn_run(struct conn *conn, const char *data)
 {
-    struct conn *conn = write->data;
-    conn->writing = false;
-    output_free(&conn->busy);
-    if (uv_is_closing(&conn->stream.handle))
-        return;
-    if (status < 0) {
-        conn_close(conn);
-        return;
-    }
-    conn->active_at_ms = uv_now(conn->stream.handle.loop);
-    conn_changed(conn);
-}
-
-/* true: something went out. */
-static bool conn_write(struct conn *conn)
-{
-    if (conn->writing || conn->output.length == 0 || uv_is_closing(&conn->stream.handle))
+    struct kv_worker *worker = conn->worker;
+    struct request *request = worker->fast;
+    if (conn->first != NULL || !request_parse_fast(request, &conn->frame, data) ||
+        !output_reserve(&worker->answers, OUTPUT_SHORT) || !command_plan_one(request))
         return false;
-    uv_buf_t buf = uv_buf_init(conn->output.data, (unsigned)conn->output.length);
-    int written = uv_try_write(&conn->stream.stream, &buf, 1);
-    if (written == (int)conn->output.length) {
-        conn->output.length = 0;
-        if (conn->output.capacity > 4 * KV_OUTPUT_BYTES)
-            output_free(&conn->output);
-        return true;
-    }
-    if (written < 0 && written != UV_EAGAIN) {
-        conn_close(conn);
+    if (request->op_count > 0 && !kv_run_here(worker, &request->one))
         return false;
-    }
-    conn->busy = conn->output;
-    conn->output = (struct output){.arena = conn->worker->arena};
-    if (written > 0) {
-        buf.base += written;
-        buf.len -= (size_t)written;
-    }
-    conn->writing = true;
-    conn->write.data = conn;
-    if (uv_write(&conn->write, &conn->stream.stream, &buf, 1, conn_write_done) < 0) {
-        conn->writing = false;
-        conn_close(conn);
-    }
-    return written > 0;
+    kv_count(&worker->counters.commands, 1);
+    conn->ending = command_is_last(request);
+    if (!command_answer(worker, request, &worker->answers) && !conn_answer_without_memory(conn))
+        conn_close(conn, -ENOMEM); /* it was run: to be taken again is not for it */
+    request_drop(request);
+    return true;
 }
 
 /* ---- turn ---- */
 
-/* Everything is answered and written. */
-static void conn_finish(struct conn *conn)
+/* Takes commands from `bytes` while the gate is open; how many bytes. */
+static size_t conn_parse(struct conn *conn, const char *bytes, size_t length)
 {
-    uv_os_fd_t fd = -1;
-    if (conn->end_of_input || uv_fileno(&conn->stream.handle, &fd) < 0 ||
-        shutdown(fd, SHUT_WR) != 0) {
-        conn_close(conn);
+    size_t taken = 0;
+    while (conn_gate_open(conn) && !conn->finished) {
+        const char *data = bytes + taken;
+        switch (frame_scan(&conn->frame, data, length - taken)) {
+        case FRAME_MORE:
+            return taken;
+        case FRAME_ERROR:
+            conn_refuse(conn, conn->frame.error);
+            return length;
+        case FRAME_COMMAND:
+            if (!conn_run(conn, data))
+                conn_take(conn, data);
+            break;
+        case FRAME_EMPTY:
+            break;
+        }
+        taken += conn->frame.length;
+        frame_reset(&conn->frame);
+        if (conn->first != NULL)
+            (void)conn_answer(conn); /* those in order: the next may be run on the spot */
+    }
+    return taken;
+}
+
+/* Parses what is kept; true: there was a command in it. */
+static bool conn_parse_kept(struct conn *conn)
+{
+    size_t held = conn->input_end - conn->input_start;
+    if (held == 0)
+        return false;
+    size_t taken = conn_parse(conn, conn->input + conn->input_start, held);
+    conn_input_consume(conn, taken);
+    return taken > 0;
+}
+
+/* After everything that could be done: read on, or not, or end. */
+static void conn_settle(struct conn *conn)
+{
+    conn_write(conn);
+    if (conn->finished)
+        return;
+    bool gate = conn_gate_open(conn);
+    /* The rest of a command will never come. */
+    if (conn->end_of_input && gate)
+        conn->ending = true;
+    if (conn->ending && conn->first == NULL) {
+        conn->finished = true;
+        (void)numaperf_conn_finish(conn->socket); /* it is open */
         return;
     }
-    conn->linger = true;
-    conn->linger_until_ms = uv_now(conn->stream.handle.loop) + KV_LINGER_MS;
-    conn_set_reading(conn, true);
+    if (conn->ending || gate != conn->paused)
+        return;
+    conn->paused = !gate;
+    if (gate)
+        numaperf_conn_resume(conn->socket);
+    else
+        numaperf_conn_pause(conn->socket);
 }
 
 static void conn_look_after(struct conn *conn)
 {
-    bool more = !conn->linger;
-    while (more && !uv_is_closing(&conn->stream.handle)) {
-        more = conn_answer(conn);
-        more = conn_parse(conn) || more;
-        /* Answers to what was parsed just now go out together with the others. */
-        more = more || conn_write(conn);
-    }
-    if (uv_is_closing(&conn->stream.handle)) {
+    if (conn->socket == NULL) {
         conn_free_when_done(conn);
         return;
     }
-    if (conn->linger)
-        return;
-    conn_set_reading(conn, !conn->end_of_input && conn_gate_open(conn));
-    if (conn->ending && conn->first == NULL && !conn->writing && conn->output.length == 0)
-        conn_finish(conn);
+    conn->in_hand = true;
+    bool more = true;
+    while (more && !conn->finished) {
+        more = conn_answer(conn);
+        more = conn_parse_kept(conn) || more;
+    }
+    conn_settle(conn);
+    conn->in_hand = false;
 }
 
 void conn_look_after_changed(struct kv_worker *worker)
@@ -455,80 +375,115 @@ void conn_op_done(struct conn *conn, struct op *op)
         request->bytes += op->found->length;
         conn->pending_bytes += op->found->length;
     }
-    if (conn->closed)
+    if (conn->socket == NULL)
         conn_free_when_done(conn);
-    else if (request->ops_left == 0)
+    else if (request->ops_left == 0 && !conn->in_hand)
         conn_changed(conn);
 }
 
-/* ---- begin ---- */
+/* ---- what the socket calls ---- */
 
-void conn_open(struct kv_worker *worker)
+/* What was asked of other shards goes out by a task; without a place for one, now. */
+static void conn_turned(struct kv_worker *worker)
 {
-    unsigned open = atomic_load_explicit(&worker->server->connection_count, memory_order_relaxed);
+    if (worker->flush_wanted && !worker->flush_spawned)
+        kv_turn(worker);
+}
+
+static int conn_opened(numaperf_conn_t *socket, void *data)
+{
+    struct kv *kv = data;
+    struct kv_worker *worker = kv->workers[numaperf_worker_index(numaperf_worker_current())];
+    unsigned open = atomic_load_explicit(&worker->connection_count, memory_order_relaxed);
+    numaperf_conn_set_data(socket, NULL);
     struct conn *conn = NULL;
-    if (open < worker->server->options->connections_max)
+    if (open < kv->options->connections_max)
         conn = numaperf_arena_alloc(worker->arena, sizeof(*conn), 64);
     if (conn == NULL) {
         kv_count(&worker->counters.connections_refused, 1);
-        server_refuse(worker->server, "-ERR max number of clients reached\r\n");
-        return;
+        (void)numaperf_conn_write(socket, REFUSAL, sizeof(REFUSAL) - 1); /* a courtesy */
+        (void)numaperf_conn_finish(socket);
+        return 0;
     }
     memset(conn, 0, sizeof(*conn));
-    bool initialised = false;
-    int rc = server_accept(worker->server, &conn->stream, &initialised);
-    if (!initialised) {
-        numaperf_arena_free(worker->arena, conn);
+    conn->worker = worker;
+    conn->socket = socket;
+    numaperf_conn_set_data(socket, conn);
+    kv_count(&worker->counters.connections_accepted, 1);
+    atomic_store_explicit(&worker->connection_count, open + 1, memory_order_relaxed);
+    return 0;
+}
+
+static void conn_read(numaperf_conn_t *socket, const void *bytes, size_t length, void *data)
+{
+    (void)socket;
+    struct conn *conn = data;
+    if (conn == NULL || conn->ending)
+        return;
+    conn->in_hand = true;
+    bool kept = true;
+    if (conn->input_start == conn->input_end) {
+        size_t taken = conn_parse(conn, bytes, length);
+        if (taken < length && !conn->ending)
+            kept = conn_keep(conn, (const char *)bytes + taken, length - taken);
+    } else {
+        kept = conn_keep(conn, bytes, length);
+        if (kept)
+            (void)conn_parse_kept(conn);
+    }
+    if (!kept) {
+        conn_push_error(conn, "OOM ", "no memory to read into");
+        conn->ending = true;
+    }
+    (void)conn_answer(conn); /* an error may be the last in order */
+    conn_settle(conn);
+    conn->in_hand = false;
+    conn_turned(conn->worker);
+}
+
+static void conn_input_ended(numaperf_conn_t *socket, void *data)
+{
+    struct conn *conn = data;
+    if (conn == NULL) {
+        (void)numaperf_conn_finish(socket); /* it is told in open ones */
         return;
     }
-    conn->worker = worker;
-    conn->output.arena = worker->arena;
-    conn->busy.arena = worker->arena;
-    conn->next = worker->conns;
-    if (conn->next != NULL)
-        conn->next->prev = conn;
-    worker->conns = conn;
-    conn->active_at_ms = uv_now(worker->server->loop);
-    kv_count(&worker->counters.connections_accepted, 1);
-    if (!uv_is_active((uv_handle_t *)&worker->tick))
-        (void)uv_timer_start(&worker->tick, conn_tick, TICK_MS, TICK_MS); /* has a callback */
-    if (rc < 0)
-        conn_close(conn);
-    else
-        conn_set_reading(conn, true);
+    conn->end_of_input = true;
+    conn_look_after(conn);
+    conn_turned(conn->worker);
 }
 
-/* A peer that takes a large answer slowly makes progress without a callback. */
-static bool conn_is_idle(struct conn *conn, uint64_t now_ms, uint64_t limit_ms)
+static void conn_drained(numaperf_conn_t *socket, void *data)
 {
-    size_t left = uv_stream_get_write_queue_size(&conn->stream.stream);
-    if (left < conn->write_left)
-        conn->active_at_ms = now_ms;
-    conn->write_left = left;
-    return limit_ms > 0 && now_ms - conn->active_at_ms > limit_ms;
+    (void)socket;
+    struct conn *conn = data;
+    if (conn == NULL)
+        return;
+    conn_look_after(conn);
+    conn_turned(conn->worker);
 }
 
-void conn_tick(uv_timer_t *timer)
+static void conn_socket_closed(numaperf_conn_t *socket, int reason, void *data)
 {
-    struct kv_worker *worker = timer->data;
-    uint64_t now_ms = uv_now(timer->loop);
-    uint64_t limit_ms = (uint64_t)worker->server->options->idle_seconds * 1000;
-    for (struct conn *conn = worker->conns; conn != NULL; conn = conn->next) {
-        if (conn->linger && now_ms >= conn->linger_until_ms) {
-            conn_close(conn);
-        } else if (conn_is_idle(conn, now_ms, limit_ms)) {
-            kv_count(&worker->counters.connections_idle_closed, 1);
-            conn_close(conn);
-        }
-    }
+    (void)socket;
+    struct conn *conn = data;
+    if (conn == NULL)
+        return;
+    struct kv_worker *worker = conn->worker;
+    unsigned open = atomic_load_explicit(&worker->connection_count, memory_order_relaxed);
+    atomic_store_explicit(&worker->connection_count, open - 1, memory_order_relaxed);
+    if (reason == -ETIMEDOUT)
+        kv_count(&worker->counters.connections_idle_closed, 1);
+    conn->socket = NULL;
+    conn_free_when_done(conn);
 }
 
-void conn_drain_all(struct kv_worker *worker, bool now)
+void conn_config(numaperf_conn_config_t *config)
 {
-    for (struct conn *conn = worker->conns; conn != NULL; conn = conn->next) {
-        if (now)
-            conn_close(conn);
-        else
-            server_stream_stop_receiving(&conn->stream);
-    }
+    config->callbacks.on_open = conn_opened;
+    config->callbacks.on_read = conn_read;
+    config->callbacks.on_end = conn_input_ended;
+    config->callbacks.on_drain = conn_drained;
+    config->callbacks.on_close = conn_socket_closed;
+    config->high_water_bytes = (uint32_t)KV_PENDING_BYTES_MAX;
 }

@@ -40,12 +40,14 @@ static unsigned long long peek(const atomic_ullong *counter)
 
 static void say_server(struct text *text, const struct kv_worker *worker, numaperf_rt_t *rt)
 {
-    const struct server_options *options = worker->server->options;
+    const struct server_options *options = worker->kv->options;
     numaperf_enforcement_t level = {NUMAPERF_ENFORCE_NONE, ""};
     (void)numaperf_rt_enforcement(rt, &level); /* what is there at a failure is "none" */
     const char *reason = numaperf_enforcement_reason(&level);
     say(text, "# Server\r\nnumaperf_version:%s\r\nprocess_id:%ld\r\naddress:%s\r\n",
-        numaperf_version_string(), (long)getpid(), server_address(worker->server->server));
+        numaperf_version_string(), (long)getpid(),
+        atomic_load_explicit(&worker->kv->has_address, memory_order_acquire) ? worker->kv->address
+                                                                             : "");
     say(text, "uptime_in_seconds:%llu\r\n",
         (unsigned long long)(uv_hrtime() - worker->kv->started_ns) / 1000000000ull);
     say(text, "mode:%s\r\nprivileges_waived:%s\r\nsteal_policy:%s\r\n",
@@ -78,7 +80,7 @@ static void say_placement(struct text *text, const numaperf_worker_t *worker, ui
 static void say_worker(struct text *text, const struct kv_worker *worker, numaperf_rt_t *rt,
                        numaperf_placement_t *scratch)
 {
-    const numaperf_worker_t *rt_worker = worker->server->worker;
+    const numaperf_worker_t *rt_worker = worker->rt_worker;
     const numaperf_enforcement_t *level = numaperf_worker_enforcement(rt_worker);
     const char *level_reason = numaperf_enforcement_reason(level);
     const char *backend_reason = numaperf_worker_backend_reason(rt_worker);
@@ -132,8 +134,7 @@ static void say_counters(struct text *text, const struct kv *kv, uint32_t worker
     unsigned long long connected = 0;
     for (uint32_t i = 0; i < worker_count; i++) {
         const struct kv_worker *worker = kv->workers[i];
-        unsigned here =
-            atomic_load_explicit(&worker->server->connection_count, memory_order_relaxed);
+        unsigned here = atomic_load_explicit(&worker->connection_count, memory_order_relaxed);
         connected += here;
         say(text, "worker%u_clients:connected=%u,accepted=%llu,refused=%llu,idle_closed=%llu\r\n",
             i, here, peek(&worker->counters.connections_accepted),
@@ -156,7 +157,7 @@ static void info_write(struct text *text, struct kv_worker *worker, uint32_t wor
                        numaperf_placement_t *scratch)
 {
     const struct kv *kv = worker->kv;
-    numaperf_rt_t *rt = numaperf_worker_rt(worker->server->worker);
+    numaperf_rt_t *rt = numaperf_worker_rt(worker->rt_worker);
     say_server(text, worker, rt);
     say_nodes(text, kv, rt);
     say(text, "# Workers\r\nworkers:%u\r\n", worker_count);
@@ -168,11 +169,11 @@ static void info_write(struct text *text, struct kv_worker *worker, uint32_t wor
 const struct info_cache *info_text(struct kv_worker *worker)
 {
     struct info_cache *cache = &worker->info;
-    uint64_t now_ms = uv_now(worker->server->loop);
+    uint64_t now_ms = uv_now(numaperf_worker_loop(worker->rt_worker));
     if (cache->text != NULL && now_ms < cache->until_ms)
         return cache;
 
-    numaperf_rt_t *rt = numaperf_worker_rt(worker->server->worker);
+    numaperf_rt_t *rt = numaperf_worker_rt(worker->rt_worker);
     uint32_t worker_count = (uint32_t)numaperf_rt_worker_count(rt, NUMAPERF_NODE_ANY);
     struct text text = {.capacity = INFO_BASE_BYTES + worker_count * INFO_WORKER_BYTES};
     text.data = numaperf_arena_alloc(worker->arena, text.capacity, 64);

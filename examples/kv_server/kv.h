@@ -3,20 +3,23 @@
  * The key-value server as a whole: workers, shards, and the way of an operation between them.
  *
  * There is one shard a node, touched by one worker only: the first of that node. A connection's
- * worker cuts a command into operations, one a key, and keeps them in an outbox for each shard. At
- * the end of every turn of its loop it runs what is for its own shard and sends every other outbox,
- * with operations of many connections, as one task to the owner; the task comes back the same way.
+ * worker cuts a command into operations, one a key. It runs those for its own shard at once, and
+ * keeps the others in an outbox for each shard. When everything that has arrived is read, it sends
+ * every outbox, with operations of many connections, as one task to the owner; the task comes back
+ * the same way.
  */
 #ifndef EXAMPLES_KV_KV_H
 #define EXAMPLES_KV_KV_H
 
-#include "../server/server.h"
+#include "../server/service.h"
+#include "output.h"
 #include "request.h"
 #include "store.h"
 
 #include <hiredis/hiredis.h>
 #include <numaperf.h>
 #include <stdatomic.h>
+#include <uv.h>
 
 #define KV_WORKERS_MAX 8192u
 
@@ -65,18 +68,20 @@ struct info_cache {
 
 struct kv_worker {
     struct kv *kv;
-    struct server_worker *server;
+    numaperf_worker_t *rt_worker;
     numaperf_arena_t *arena;
     uint32_t index;
-    redisReader *reader;  /* empty between commands; NULL after an error, until the next command */
-    struct conn *conns;   /* all of this worker's */
-    struct conn *changed; /* those to look after before the loop sleeps */
+    redisReader *reader;   /* empty between commands; NULL after an error, until the next command */
+    struct request *fast;  /* the one in hand of those that need no memory of their own */
+    struct output answers; /* of the connection in hand: written, and empty, before another's */
+    struct conn *changed;  /* those to look after in this turn */
     struct op_list *outboxes; /* one a shard */
+    bool flush_wanted;        /* there is something in them */
+    bool flush_spawned;       /* a task of our own will send them */
     struct batch *late;       /* finished, but the way back was refused for now */
     struct batch *late_last;
-    uv_check_t turn;
-    uv_timer_t tick;  /* runs while there are connections */
-    uv_timer_t retry; /* runs while there are late batches */
+    uv_timer_t retry;             /* runs while there are late batches */
+    atomic_uint connection_count; /* written by the worker, read by anyone */
     struct info_cache info;
     struct kv_counters counters;
 };
@@ -85,6 +90,9 @@ struct kv_worker {
 struct kv {
     uint64_t hash_key[2]; /* random, so that peers cannot aim keys */
     uint64_t started_ns;
+    const struct server_options *options;
+    char address[300];
+    atomic_bool has_address; /* set after it: peers may come before */
     uint32_t shard_count;
     struct shard *shards[NUMAPERF_NODE_MAX];
     struct kv_worker *workers[KV_WORKERS_MAX];
@@ -97,10 +105,13 @@ static inline void kv_count(atomic_ullong *counter, unsigned long long add)
                           memory_order_relaxed);
 }
 
-/* Puts every operation of a request into the outbox of its key's shard. */
+/* Runs an operation when its key is in the worker's own shard; false: it is not. */
+bool kv_run_here(struct kv_worker *worker, struct op *op);
+
+/* Runs a request's operations on keys of the worker's own shard, puts the others into outboxes. */
 void kv_route(struct kv_worker *worker, struct request *request);
 
-/* Ends a turn: sends what is in the outboxes and looks after every connection that changed. */
+/* Sends what is in the outboxes and looks after every connection that changed. */
 void kv_turn(struct kv_worker *worker);
 
 /* Sends late batches again. */

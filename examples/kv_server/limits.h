@@ -4,6 +4,7 @@
 #define EXAMPLES_KV_LIMITS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define KV_BULK_MAX ((size_t)512 * 1024)       /* bytes of one argument */
 #define KV_ARGS_MAX 4096u                      /* arguments of one command */
@@ -18,9 +19,9 @@
                            */
 
 #define KV_INPUT_BYTES \
-    ((size_t)16 * 1024) /* read buffer of a connection; grows up to KV_COMMAND_MAX */
+    ((size_t)16 * 1024) /* for a part of a command; grows up to one, and one receive buffer */
 #define KV_OUTPUT_BYTES ((size_t)16 * 1024) /* write buffer; grows up to what an answer needs */
-#define KV_LINGER_MS 1000u /* after a refused command, before the connection is closed */
-#define KV_LINGER_BYTES ((size_t)4 * 1024 * 1024) /* most input thrown away meanwhile */
+#define KV_BUFFERS_BYTES ((uint64_t)16 * 1024 * 1024) /* receive buffers of a worker */
+#define KV_REFUSALS_MAX 64u /* connections of a worker that are told that there are too many */
 
 #endif

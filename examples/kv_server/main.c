@@ -5,6 +5,7 @@
  */
 #include "conn.h"
 #include "kv.h"
+#include "limits.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,11 +14,6 @@
 #include <sys/random.h>
 
 #define DEFAULT_PORT 6379
-
-static void on_turn(uv_check_t *check)
-{
-    kv_turn(check->data);
-}
 
 /* The rank of this worker's node among the nodes in use, and how many those are. */
 static int shard_index(numaperf_rt_t *rt, int node, uint32_t *out_count)
@@ -40,22 +36,24 @@ static bool worker_is_first(numaperf_rt_t *rt, const struct kv_worker *worker)
     if (worker->index == 0)
         return true;
     const numaperf_worker_t *before = numaperf_rt_worker(rt, worker->index - 1);
-    return numaperf_worker_node(before) != numaperf_worker_node(worker->server->worker);
+    return numaperf_worker_node(before) != numaperf_worker_node(worker->rt_worker);
 }
 
-/* Half of the arena stays for connections and for rounding up: a full shard can still say so. */
+/* Half of the arena stays for connections and for rounding up, and what receive buffers may take:
+ * a full shard can still say so. */
 static uint64_t shard_limit(const numaperf_arena_t *arena)
 {
     numaperf_arena_stats_t stats = NUMAPERF_ARENA_STATS_INIT;
     if (numaperf_arena_stats(arena, &stats) < 0 || stats.limit_bytes == 0)
         return UINT64_MAX / 2;
-    return stats.limit_bytes / 2;
+    uint64_t quarter = stats.limit_bytes / 4;
+    return stats.limit_bytes / 2 - (quarter < KV_BUFFERS_BYTES ? quarter : KV_BUFFERS_BYTES);
 }
 
 static int shard_start(struct kv_worker *worker)
 {
-    numaperf_rt_t *rt = numaperf_worker_rt(worker->server->worker);
-    int node = numaperf_worker_node(worker->server->worker);
+    numaperf_rt_t *rt = numaperf_worker_rt(worker->rt_worker);
+    int node = numaperf_worker_node(worker->rt_worker);
     uint32_t count = 0;
     int index = shard_index(rt, node, &count);
     if (index < 0)
@@ -77,55 +75,63 @@ static int shard_start(struct kv_worker *worker)
     return store_init(&shard->store, worker->arena, shard_limit(worker->arena));
 }
 
-static int kv_worker_start(struct server_worker *server)
+static int worker_init(struct kv_worker *worker, struct kv *kv, numaperf_worker_t *rt_worker)
 {
-    struct kv *kv = server_application(server->server)->data;
-    struct kv_worker *worker = numaperf_arena_alloc(server->arena, sizeof(*worker), 64);
-    if (worker == NULL)
-        return -ENOMEM;
     memset(worker, 0, sizeof(*worker));
     worker->kv = kv;
-    worker->server = server;
-    worker->arena = server->arena;
-    worker->index = numaperf_worker_index(server->worker);
+    worker->rt_worker = rt_worker;
+    worker->arena = numaperf_worker_arena(rt_worker);
+    worker->answers.arena = worker->arena;
+    worker->index = numaperf_worker_index(rt_worker);
     if (worker->index >= KV_WORKERS_MAX)
         return -E2BIG;
-    int rc = shard_start(worker);
+    worker->fast = request_fast_create(worker->arena);
+    return worker->fast != NULL ? shard_start(worker) : -ENOMEM;
+}
+
+static int kv_worker_start(numaperf_worker_t *rt_worker, void *data)
+{
+    struct kv *kv = data;
+    struct kv_worker *worker =
+        numaperf_arena_alloc(numaperf_worker_arena(rt_worker), sizeof(*worker), 64);
+    if (worker == NULL)
+        return -ENOMEM;
+    int rc = worker_init(worker, kv, rt_worker);
     if (rc < 0)
         return rc;
     kv->workers[worker->index] = worker;
-    server->app = worker;
-
-    worker->turn.data = worker;
-    worker->tick.data = worker;
     worker->retry.data = worker;
-    /* These three cannot fail, as libuv documents by having nothing to allocate. */
-    (void)uv_check_init(server->loop, &worker->turn);
-    (void)uv_timer_init(server->loop, &worker->tick);
-    (void)uv_timer_init(server->loop, &worker->retry);
-    return uv_check_start(&worker->turn, on_turn);
+    /* Cannot fail, as libuv documents by having nothing to allocate. */
+    return uv_timer_init(numaperf_worker_loop(rt_worker), &worker->retry);
 }
 
-static void kv_worker_stop(struct server_worker *server)
+static void kv_worker_stop(numaperf_worker_t *rt_worker, void *data)
 {
-    struct kv_worker *worker = server->app;
-    conn_drain_all(worker, true);
-    uv_close((uv_handle_t *)&worker->turn, NULL);
-    uv_close((uv_handle_t *)&worker->tick, NULL);
+    struct kv *kv = data;
+    struct kv_worker *worker = kv->workers[numaperf_worker_index(rt_worker)];
     uv_close((uv_handle_t *)&worker->retry, NULL);
     if (worker->reader != NULL)
         redisReaderFree(worker->reader);
     worker->reader = NULL;
 }
 
-static void kv_connection(struct server_worker *server)
+static int kv_prepare(void *data, const struct server_options *options,
+                      numaperf_conn_config_t *conn)
 {
-    conn_open(server->app);
+    struct kv *kv = data;
+    kv->options = options;
+    conn_config(conn);
+    /* A peer that takes a large answer slowly makes progress; one that does not is idle. */
+    conn->write_timeout_ms = conn->idle_timeout_ms;
+    return 0;
 }
 
-static void kv_drain(struct server_worker *server, bool now)
+static void kv_listens(void *data, const char *address)
 {
-    conn_drain_all(server->app, now);
+    struct kv *kv = data;
+    (void)snprintf(kv->address, sizeof(kv->address), "%s", address);
+    /* Release pairs with the acquire of INFO. */
+    atomic_store_explicit(&kv->has_address, true, memory_order_release);
 }
 
 int main(int argc, char **argv)
@@ -137,16 +143,17 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     }
     kv->started_ns = uv_hrtime();
-    const struct server_app app = {
+    const struct service_app app = {
         .name = "kv_server",
         .default_port = DEFAULT_PORT,
+        .prepare = kv_prepare,
         .worker_start = kv_worker_start,
-        .connection = kv_connection,
-        .drain = kv_drain,
         .worker_stop = kv_worker_stop,
+        .listens = kv_listens,
+        .refusals_max = KV_REFUSALS_MAX,
         .data = kv,
     };
-    int code = server_main(&app, argc, argv);
+    int code = service_main(&app, argc, argv);
     free(kv);
     return code;
 }

@@ -59,11 +59,21 @@ redisReader *request_reader_create(void);
 struct request *request_parse(numaperf_arena_t *arena, redisReader *reader,
                               const struct frame *frame, const char *data);
 
+/* Room for a request of few arguments that lie elsewhere; NULL: no memory. */
+struct request *request_fast_create(numaperf_arena_t *arena);
+
+/* The same command with its arguments left where they are, in a request made above: it must be
+   done before they go. false: it is none of these. */
+bool request_parse_fast(struct request *request, const struct frame *frame, const char *data);
+
 /* A request that is its own answer: an error. NULL: no memory. */
 struct request *request_error(numaperf_arena_t *arena, const char *prefix, const char *text);
 
 /* Room for `count` operations. 0; -ENOMEM. */
 int request_ops(struct request *request, numaperf_arena_t *arena, uint32_t count);
+
+/* Drops the values it holds. */
+void request_drop(struct request *request);
 
 /* Frees it and drops the values it holds. */
 void request_free(struct request *request, numaperf_arena_t *arena);

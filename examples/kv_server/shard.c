@@ -34,18 +34,6 @@ static struct op_list list_take(struct op_list *list)
     return taken;
 }
 
-void kv_route(struct kv_worker *worker, struct request *request)
-{
-    const struct kv *kv = worker->kv;
-    for (uint32_t i = 0; i < request->op_count; i++) {
-        struct op *op = &request->ops[i];
-        op->hash = siphash13(op->key.data, op->key.length, kv->hash_key);
-        /* The top half picks the shard, the bottom half the bucket within it. */
-        uint32_t shard = (uint32_t)(((op->hash >> 32) * kv->shard_count) >> 32);
-        list_push(&worker->outboxes[shard], op);
-    }
-}
-
 static void shard_run_op(struct store *store, struct op *op)
 {
     switch (op->kind) {
@@ -65,6 +53,58 @@ static void shard_run_op(struct store *store, struct op *op)
         op->status = store_increment(store, op->key, op->hash, &op->number);
         break;
     }
+}
+
+/* The top half of the hash picks the shard, the bottom half the bucket within it. */
+static uint32_t shard_of(const struct kv *kv, struct op *op)
+{
+    op->hash = siphash13(op->key.data, op->key.length, kv->hash_key);
+    return (uint32_t)(((op->hash >> 32) * kv->shard_count) >> 32);
+}
+
+bool kv_run_here(struct kv_worker *worker, struct op *op)
+{
+    struct shard *shard = worker->kv->shards[shard_of(worker->kv, op)];
+    if (shard->owner != worker)
+        return false;
+    shard_run_op(&shard->store, op);
+    kv_count(&worker->counters.ops_local, 1);
+    return true;
+}
+
+static void flush_task(numaperf_worker_t *rt_worker, void *arg)
+{
+    (void)rt_worker; /* it is the one that spawned this */
+    struct kv_worker *worker = arg;
+    worker->flush_spawned = false;
+    kv_turn(worker);
+}
+
+/* Tasks run after all callbacks of this turn, so many connections share a batch. Without a place
+ * for one, whoever filled the outboxes empties them. */
+static void flush_soon(struct kv_worker *worker)
+{
+    if (worker->flush_spawned || !worker->flush_wanted)
+        return;
+    numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
+    options.flags = NUMAPERF_SPAWN_HAS_WORKER;
+    options.worker = (int32_t)worker->index;
+    worker->flush_spawned = numaperf_rt_spawn_with(numaperf_worker_rt(worker->rt_worker), &options,
+                                                   flush_task, worker) == 0;
+}
+
+void kv_route(struct kv_worker *worker, struct request *request)
+{
+    for (uint32_t i = 0; i < request->op_count; i++) {
+        struct op *op = &request->ops[i];
+        if (kv_run_here(worker, op)) {
+            conn_op_done(request->conn, op);
+            continue;
+        }
+        list_push(&worker->outboxes[shard_of(worker->kv, op)], op);
+        worker->flush_wanted = true;
+    }
+    flush_soon(worker);
 }
 
 static void shard_run(struct shard *shard, const struct op_list *ops)
@@ -94,7 +134,7 @@ static int batch_spawn(struct kv_worker *to, numaperf_task_fn fn, struct batch *
     numaperf_spawn_options_t options = NUMAPERF_SPAWN_OPTIONS_INIT;
     options.flags = NUMAPERF_SPAWN_HAS_WORKER;
     options.worker = (int32_t)to->index;
-    return numaperf_rt_spawn_with(numaperf_worker_rt(to->server->worker), &options, fn, batch);
+    return numaperf_rt_spawn_with(numaperf_worker_rt(to->rt_worker), &options, fn, batch);
 }
 
 static void batch_returned(numaperf_worker_t *rt_worker, void *arg)
@@ -167,28 +207,18 @@ static void outbox_send(struct kv_worker *worker, struct shard *shard, struct op
 
 static void outboxes_flush(struct kv_worker *worker)
 {
+    worker->flush_wanted = false;
     for (uint32_t i = 0; i < worker->kv->shard_count; i++) {
-        if (worker->outboxes[i].first == NULL)
-            continue;
-        struct shard *shard = worker->kv->shards[i];
-        struct op_list ops = list_take(&worker->outboxes[i]);
-        if (shard->owner != worker) {
-            outbox_send(worker, shard, ops);
-            continue;
-        }
-        kv_count(&worker->counters.ops_local, ops.count);
-        shard_run(shard, &ops);
-        ops_done(&ops);
+        if (worker->outboxes[i].first != NULL)
+            outbox_send(worker, worker->kv->shards[i], list_take(&worker->outboxes[i]));
     }
 }
 
 void kv_turn(struct kv_worker *worker)
 {
     /* It ends: a round runs only for input that is in the buffers already, and that gets less. */
-    for (;;) {
+    do {
         outboxes_flush(worker);
-        if (worker->changed == NULL)
-            return;
         conn_look_after_changed(worker);
-    }
+    } while (worker->changed != NULL);
 }

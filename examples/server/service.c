@@ -181,7 +181,7 @@ static int service_listen(struct service *service)
     char address[NI_MAXHOST] = "";
     int fds[PASSED_FDS_MAX];
     config.fd_count = service_passed_fds(fds);
-    config.connections_max = service->options.connections_max;
+    config.connections_max = service->options.connections_max + service->app->refusals_max;
     config.conn = &service->conn;
     if (config.fd_count > 0) {
         config.fds = fds;
@@ -201,10 +201,13 @@ static int service_listen(struct service *service)
 
 static void service_say_ready(const struct service *service)
 {
-    char address[300] = "";
-    (void)numaperf_listener_address(service->listener, address, sizeof(address)); /* it is open */
+    char text[300] = "";
+    (void)numaperf_listener_address(service->listener, text, sizeof(text)); /* it is open */
     const char *path = service->options.unix_path;
-    printf("%s ready on %s\n", service->app->name, path != NULL ? path : address);
+    const char *address = path != NULL ? path : text;
+    if (service->app->listens != NULL)
+        service->app->listens(service->app->data, address);
+    printf("%s ready on %s\n", service->app->name, address);
     (void)fflush(stdout); /* whoever closed it does not wait for the line */
 }
 

@@ -28,7 +28,10 @@ struct service_app {
     numaperf_start_cb worker_start, node_start; /* of the runtime; may be NULL */
     numaperf_stop_cb worker_stop, node_stop;
     void (*ready)(void *data, numaperf_rt_t *rt); /* it runs, nobody has connected; may be NULL */
-    void *data;                                   /* for all of the above, and of connections */
+    void (*listens)(void *data, const char *address); /* peers may be there; may be NULL */
+    uint32_t refusals_max; /* connections above the limit that a worker is given all the same, to
+                              turn them away with a word */
+    void *data;            /* for all of the above, and of connections */
 };
 
 /* The whole program; returns its exit code. */

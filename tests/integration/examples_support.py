@@ -13,6 +13,8 @@ import traceback
 # Sanitizers and emulated machines are slow: NUMAPERF_TEST_SLOW multiplies every time limit.
 SLOW = float(os.environ.get("NUMAPERF_TEST_SLOW", "1"))
 LIMIT = 20 * SLOW
+# What servers run on, where a case does not say: auto, io_uring or epoll.
+BACKEND = os.environ.get("NUMAPERF_TEST_BACKEND", "auto")
 SANITIZER = re.compile(r"(ERROR|WARNING): \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 
 
@@ -40,6 +42,8 @@ class Server:
         command = [os.path.join(Server.programs, program), *args]
         if listen and not any(a in ("--listen", "--unix") for a in args):
             command += ["--listen", "127.0.0.1:0"]
+        if "--backend" not in args:
+            command += ["--backend", BACKEND]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.lines = []
         self.errors = ""
