@@ -198,10 +198,20 @@ static void udp_timer_fired(uv_timer_t *timer)
     }
 }
 
+static void udp_retry_in(struct numaperf_udp *udp, uint64_t ms)
+{
+    int rc = uv_timer_start(&udp->timer, udp_timer_fired, ms, 0);
+    NUMAPERF_ASSERT(rc == 0);
+}
+
 void numaperf__udp_retry_later(struct numaperf_udp *udp)
 {
-    int rc = uv_timer_start(&udp->timer, udp_timer_fired, UDP_RETRY_MS, 0);
-    NUMAPERF_ASSERT(rc == 0);
+    udp_retry_in(udp, UDP_RETRY_MS);
+}
+
+void numaperf__udp_retry_soon(struct numaperf_udp *udp)
+{
+    udp_retry_in(udp, 0);
 }
 
 /* ---- opening ---- */

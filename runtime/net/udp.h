@@ -83,6 +83,7 @@ struct numaperf_udp {
     bool is_ending; /* the handles close: the last step */
     bool has_poll;
     bool has_received; /* on the ring: so a request of that kind works */
+    bool took_buffers; /* the same: the present one */
 
     /* Output. */
     uint32_t output_limit_bytes;
@@ -114,6 +115,8 @@ uint32_t numaperf__udp_take_errors(struct numaperf_udp *udp);
 bool numaperf__udp_receive_failed(struct numaperf_udp *udp, int rc);
 /* Try later what the kernel had no room for. */
 void numaperf__udp_retry_later(struct numaperf_udp *udp);
+/* The same when libuv has its turn, after what has been submitted until then. */
+void numaperf__udp_retry_soon(struct numaperf_udp *udp);
 /* Closing: go on with it, something may have ended. */
 void numaperf__udp_close_step(struct numaperf_udp *udp);
 

@@ -32,6 +32,7 @@ static void ring_take(struct numaperf_udp *udp, const struct numaperf__op *op)
                                                        (size_t)op->result, &udp->layout, &message);
         NUMAPERF_ASSERT(is_message);
         udp->has_received = true;
+        udp->took_buffers = true;
         numaperf__udp_deliver(udp, &message);
     }
     numaperf__udp_slot_return(buffers, index);
@@ -55,8 +56,13 @@ static void ring_receive_ended(struct numaperf_udp *udp, int rc)
 {
     switch (rc) {
     case -ENOBUFS:
-        /* The buffers come back in this very turn: there is one when the request is. */
         numaperf__net_count(udp->net, NUMAPERF__NET_BUFFERS_EXHAUSTED, 1);
+        if (udp->took_buffers && udp->net->udp_buffers->user_count > 1) {
+            /* Others may have found none for this one's sake: they ask first. */
+            numaperf__udp_retry_soon(udp);
+            return;
+        }
+        /* The buffers come back in this very turn: there is one when the request is. */
         break;
     case -ECANCELED:
     case -EAGAIN:
@@ -99,6 +105,7 @@ void numaperf__udp_ring_receive(struct numaperf_udp *udp)
 {
     if (udp->receive_op.in_flight || udp->is_closing)
         return;
+    udp->took_buffers = false;
     udp->receive_op = (struct numaperf__op){.kind = NUMAPERF__OP_RECVMSG_MULTI,
                                             .done = ring_received,
                                             .fd = udp->fd,
