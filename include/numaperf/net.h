@@ -456,8 +456,9 @@ NUMAPERF_API int numaperf_listener_address(const numaperf_listener_t *listener, 
                                            size_t size);
 
 /**
- * The TCP port; 0 for AF_UNIX.
+ * The TCP port.
  *
+ * Returns:  the port; 0 for AF_UNIX; -EINVAL.
  * Threads:  any.
  */
 NUMAPERF_API int numaperf_listener_port(const numaperf_listener_t *listener);

@@ -146,9 +146,9 @@ static void steer_takes_the_nearest_node_for_one_without_workers(void **state)
     (void)state;
     /* Distances of 4node8's kind: 0 and 1 are near, 2 and 3 are. */
     numaperf_topology_t *topology = NULL;
-    assert_int_equal(
-        numaperf_topology_from_xml(NUMAPERF_TESTS_DIR "/fixtures/topology/asymmetric_four.xml", &topology),
-        0);
+    assert_int_equal(numaperf_topology_from_xml(
+                         NUMAPERF_TESTS_DIR "/fixtures/topology/asymmetric_four.xml", &topology),
+                     0);
     numaperf_nodemask_t nodes;
     assert_int_equal(numaperf_topology_usable_nodes(topology, &nodes), 0);
     /* Workers on all nodes but one, each in its turn: whatever the distances of the fixture are,
