@@ -19,9 +19,11 @@ done
 
 # ---- peers ----
 
-# A peer whose package is not there is left out, and the table says so.
+# A peer whose package is not there is left out, and the table says so. redis-server, memcached and
+# nginx-light are never installed from here: their packages start daemons.
 packages=(gcc g++ cmake ninja-build pkg-config libuv1-dev liburing-dev libhwloc-dev libcmocka-dev
-    libjansson-dev libtbb-dev libglib2.0-dev libjemalloc-dev libmimalloc-dev)
+    libjansson-dev libtbb-dev libglib2.0-dev libjemalloc-dev libmimalloc-dev
+    libhiredis-dev libhttp-parser-dev libssl-dev redis-tools wrk)
 missing=()
 if command -v dpkg-query > /dev/null; then
     for package in "${packages[@]}"; do
@@ -49,6 +51,12 @@ fi
 # Every time: what was installed since is found by configuring.
 cmake --preset bench > /dev/null
 cmake --build build/bench --target numaperf_bench numaperf_uncounted
+# The servers of the kv and http workloads: without what they need they are left out there.
+for server in kv_server http_server; do
+    if cmake --build build/bench --target help | grep -q "^$server:"; then
+        cmake --build build/bench --target "$server"
+    fi
+done
 rm -f build/bench/results.json # so that an older one is not taken for this run's
 echo "$(nproc) PUs usable, load $(cut -d ' ' -f 1-3 /proc/loadavg)"
 # jemalloc keeps more thread-locals than a library that is loaded late gets room for.

@@ -32,7 +32,9 @@
 #define RING_COMPLETIONS 8192u
 #define RING_SEGMENTS 64u /* of a connection, waiting to be sent; a power of two */
 #define RING_PARTS 16u    /* of them in one send */
-#define RING_BUFFERS 64u
+/* Half a MiB in all stays in the cache: with eight times as many, 4 KiB deep takes 1.2 times the
+ * CPU time. */
+#define RING_BUFFERS 8u
 #define RING_BUFFER_BYTES 65536u
 /* Where a buffer is given out as a whole, a small one: a page for each of many connections. */
 #define RING_WHOLE_BUFFERS 4096u
