@@ -185,13 +185,16 @@ static void ring_count_enter(struct numaperf__ring *ring)
         ring_count(&ring->overflows, 1);
 }
 
-bool numaperf__ring_pending(const struct numaperf__ring *ring)
+bool numaperf__ring_has_events(const struct numaperf__ring *ring)
 {
-    const struct io_uring *uring = &ring->uring;
-    if (ring_has_unsubmitted(ring) || io_uring_cq_ready(uring) != 0 ||
-        ring->batch_next != ring->batch_count)
+    if (io_uring_cq_ready(&ring->uring) != 0 || ring->batch_next != ring->batch_count)
         return true;
     return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+bool numaperf__ring_pending(const struct numaperf__ring *ring)
+{
+    return ring_has_unsubmitted(ring) || numaperf__ring_has_events(ring);
 }
 
 /*

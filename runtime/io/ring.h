@@ -143,6 +143,8 @@ int numaperf__ring_cancel_all(struct numaperf__ring *ring);
 
 /* Whether a flush or a reap would do anything; reads memory only. */
 bool numaperf__ring_pending(const struct numaperf__ring *ring);
+/* The same without what a flush would only submit. */
+bool numaperf__ring_has_events(const struct numaperf__ring *ring);
 /* Submit what is queued and let the kernel post what is ready; does not wait. 0 or -errno. */
 int numaperf__ring_flush(struct numaperf__ring *ring);
 /* Submit, and wait for a completion or `timeout_ns`; UINT64_MAX has no limit. A signal is a wake.
