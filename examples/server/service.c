@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define EXIT_USAGE 2
@@ -175,6 +176,18 @@ static int service_resolve(const struct service *service, char *out, size_t size
     return rc == 0 ? 0 : -1;
 }
 
+/* A socket that is in the way is replaced when nobody listens on it, another file never. */
+static bool service_path_is_taken(const struct service *service)
+{
+    struct stat found;
+    const char *path = service->options.unix_path;
+    if (path == NULL || path[0] == '@' || lstat(path, &found) < 0 || S_ISSOCK(found.st_mode))
+        return false;
+    fprintf(stderr, "%s: cannot listen: %s is there and is not a socket\n", service->app->name,
+            path);
+    return true;
+}
+
 static int service_listen(struct service *service)
 {
     numaperf_listen_config_t config = NUMAPERF_LISTEN_CONFIG_INIT;
@@ -194,7 +207,7 @@ static int service_listen(struct service *service)
         config.port = service->options.port;
     }
     int rc = numaperf_rt_listen(service->rt, &config, &service->listener);
-    if (rc < 0)
+    if (rc < 0 && (config.unix_path == NULL || !service_path_is_taken(service)))
         service_complain(service, "cannot listen");
     return rc;
 }

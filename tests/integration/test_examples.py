@@ -30,6 +30,15 @@ def case_task_group_is_waited_for_inside_and_outside():
     assert len(re.findall(r"^done, says worker \d+$", out, re.M)) == 1, out
 
 
+def case_uv_echo_serves_by_plain_libuv_handles():
+    with Server("0", program="uv_echo", listen=False) as server:
+        clients = [server.connect() for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.send(b"plain %d\r\n" % number)
+        for number, client in enumerate(clients):
+            assert client.line() == b"plain %d" % number
+
+
 def case_timeouts_close_what_is_idle():
     start = seconds()
     code, out, errors = run("timeouts")
@@ -199,7 +208,8 @@ def case_an_attestation_is_there_when_the_server_is_ready():
                 assert document["schema"] == "numaperf.attestation.v1"
                 assert document["process"]["pid"] == server.process.pid
                 assert document["settings"]["workers_per_node"] == 1
-                assert document["settings"]["callbacks"]["on_worker_start"] is True
+                has_start = document["settings"]["callbacks"]["on_worker_start"]
+                assert has_start is (program == "kv_server")
                 assert os.listdir(folder) == ["attestation.json"]
             nowhere = os.path.join(folder, "nowhere", "attestation.json")
             socket_path = os.path.join(folder, "socket")
