@@ -256,7 +256,7 @@ static void udp_sends_are_cut_at_whole_segments(void **state)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct numaperf_udp udp = {.can_segment = cases[i].can_segment};
-        static const char bytes[1];
+        static const char bytes[1000000];
         const struct numaperf__udp_piece piece = {.bytes = bytes,
                                                   .length = cases[i].length,
                                                   .segment_bytes = cases[i].segment,
