@@ -66,7 +66,7 @@ int numaperf__loop_refused(numaperf_loop_t *loop, uint32_t backend, int rc, cons
                    operation, numaperf_strerror(rc),
                    rc == -EPERM    ? " (kernel.io_uring_disabled, or a seccomp filter)"
                    : rc == -ENOSYS ? " (too old a kernel, or a seccomp filter)"
-                   : rc == -ENOMEM ? " (RLIMIT_MEMLOCK counts rings again since Linux 6.14)"
+                   : rc == -ENOMEM ? " (RLIMIT_MEMLOCK may be too low: newer kernels count rings)"
                                    : "");
     numaperf__ring_destroy(loop->ring);
     loop->ring = NULL;

@@ -27,6 +27,8 @@
 
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
+#define RING_PROMPT_WAIT_NS 100000u /* for more than what ends inside the call */
+#define RING_POLLER_WAITS_MAX 64u
 
 static void ring_count(_Atomic uint64_t *counter, uint64_t n)
 {
@@ -104,14 +106,27 @@ int numaperf__ring_register_eventfd(struct numaperf__ring *ring, int event_fd)
     return io_uring_register_eventfd(&ring->uring, event_fd);
 }
 
+/* A polling thread has not taken anything yet. A wait for it ends early by a signal, and by work
+ * that the kernel has for this thread, as it has some time after another ring was closed. */
+static int ring_wait_for_poller(struct numaperf__ring *ring)
+{
+    int rc = 0;
+    for (unsigned i = 0; i < RING_POLLER_WAITS_MAX && rc >= 0; i++) {
+        if (io_uring_sq_space_left(&ring->uring) > 0)
+            return 0;
+        rc = io_uring_sqring_wait(&ring->uring);
+    }
+    return rc < 0 ? rc : 0;
+}
+
 /* A free SQE, after a flush when the SQ is full. */
 static int ring_sqe(struct numaperf__ring *ring, struct io_uring_sqe **out)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->uring);
     if (sqe == NULL) {
         int rc = numaperf__ring_flush(ring);
-        if (rc == 0 && ring->has_sqpoll) /* until its thread has taken one */
-            rc = io_uring_sqring_wait(&ring->uring);
+        if (rc == 0 && ring->has_sqpoll)
+            rc = ring_wait_for_poller(ring);
         if (rc < 0)
             return rc;
         sqe = io_uring_get_sqe(&ring->uring);
@@ -238,9 +253,12 @@ int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
 {
     struct io_uring *uring = &ring->uring;
     ring_count_enter(ring);
-    /* One more than those that end inside the call: they would end the wait before it began. */
+    /* One more than those that end inside the call: they would end the wait before it began. But
+     * not for long: one of them may have sent less than it was given, which has to be seen. */
     unsigned want = (ring->has_sqpoll ? 0 : ring->prompt_count) + 1;
     ring->prompt_count = 0;
+    if (want > 1 && timeout_ns > RING_PROMPT_WAIT_NS)
+        timeout_ns = RING_PROMPT_WAIT_NS;
     int rc = 0;
     if (timeout_ns == UINT64_MAX) {
         rc = io_uring_submit_and_wait(uring, want);

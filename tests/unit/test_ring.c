@@ -230,6 +230,43 @@ static void ring_overflow_is_fetched_by_a_wait(void **state)
     overflow(true);
 }
 
+/* With a kernel thread that submits, the SQ is full until it has taken something, and nobody but a
+ * flush fetches what found the CQ full. */
+static void ring_with_a_poller_loses_nothing(void **state)
+{
+    SKIP_WITHOUT_RING(state);
+    enum { COUNT = 500 };
+    static struct counted ops[COUNT];
+    numaperf_cpuset_t cpus;
+    int own = -1;
+    assert_int_equal(numaperf__affinity_get(0, &cpus), 0);
+    assert_int_equal(numaperf__current_cpu(&own, NULL), 0);
+    numaperf_cpuset_remove(&cpus, own);
+    if (numaperf_cpuset_count(&cpus) == 0) {
+        print_message("skipped: there is no PU beside this thread's own\n");
+        skip();
+    }
+    const struct numaperf__ring_setup setup = {.entries = 8,
+                                               .own_memory = ring_is_own,
+                                               .has_sqpoll = true,
+                                               .sqpoll_cpu = numaperf_cpuset_next(&cpus, -1)};
+    struct numaperf__ring *ring = NULL;
+    struct numaperf__ring_outcome made;
+    assert_int_equal(numaperf__ring_create_as(&setup, &ring), 0);
+    numaperf__ring_get_outcome(ring, &made);
+    assert_int_equal(made.sqpoll, 0);
+    assert_int_equal(made.own_memory, ring_is_own ? 0 : NUMAPERF__RING_NOT_ASKED);
+    assert_int_equal(numaperf__ring_enable(ring), 0);
+    submit_all(ring, ops, COUNT);
+    assert_int_equal(drain(ring), COUNT);
+    assert_each_done_once(ops, COUNT);
+    struct numaperf__ring_counters counters;
+    numaperf__ring_get_counters(ring, &counters);
+    assert_int_equal(counters.completions, COUNT);
+    assert_true(counters.overflows > 0); /* 64 CQEs */
+    numaperf__ring_destroy(ring);
+}
+
 static void ring_reap_takes_no_more_than_asked(void **state)
 {
     SKIP_WITHOUT_RING(state);
@@ -356,6 +393,7 @@ int main(void)
         cmocka_unit_test(ring_full_sq_is_submitted_by_itself),
         cmocka_unit_test(ring_overflow_loses_nothing_and_is_counted),
         cmocka_unit_test(ring_overflow_is_fetched_by_a_wait),
+        cmocka_unit_test(ring_with_a_poller_loses_nothing),
         cmocka_unit_test(ring_reap_takes_no_more_than_asked),
         cmocka_unit_test(ring_flush_of_nothing_enters_nothing),
         cmocka_unit_test(ring_done_submits_again_without_recursion),
