@@ -149,6 +149,22 @@ static void drain_is_told_once_at_the_low_water_mark(void **state)
     net_scene_close(&scene);
 }
 
+static void mark_itself_is_not_beyond_it(void **state)
+{
+    struct net_scene scene;
+    struct net_end end;
+    numaperf_conn_config_t config = NUMAPERF_CONN_CONFIG_INIT;
+    config.high_water_bytes = 5000;
+    net_scene_open(&scene, state);
+    net_end_open(&scene, &end, NULL, &config);
+    assert_int_equal(net_write(&end, 5000), 0);
+    assert_int_equal(net_write(&end, 1), 1);
+    net_peer_gets_until(&end, 5001);
+    NET_UNTIL(&scene, end.drains == 1);
+    net_end_close(&end);
+    net_scene_close(&scene);
+}
+
 static void write_beyond_the_limit_takes_nothing(void **state)
 {
     struct net_scene scene;
@@ -282,6 +298,7 @@ int main(void)
         NET_EACH(pause_inside_on_read_counts_at_once),
         NET_EACH(end_of_the_peer_waits_until_reading_goes_on),
         NET_EACH(drain_is_told_once_at_the_low_water_mark),
+        NET_BOTH(mark_itself_is_not_beyond_it),
         NET_EACH(write_beyond_the_limit_takes_nothing),
         NET_EACH(writing_goes_on_after_the_peers_end),
         NET_EACH(reading_goes_on_after_our_end),
