@@ -17,8 +17,8 @@
 
 #define ECHO_WARM_UP_NS 100000000u
 #define ECHO_MEASURE_NS 500000000u
-#define ECHO_SMOKE_PARTS 10u
-#define ECHO_SMOKE_CONNECTIONS 50u
+#define ECHO_SMOKE_PARTS 20u
+#define ECHO_SMOKE_CONNECTIONS 10u
 #define ECHO_REQUESTS 1u /* index of the metric */
 
 struct echo_shape {
