@@ -396,17 +396,6 @@ void numaperf_rt_destroy(numaperf_rt_t *rt)
 
 /* ---- what a runtime tells ---- */
 
-size_t numaperf_rt_worker_count(const numaperf_rt_t *rt, int node)
-{
-    if (rt == NULL)
-        return 0;
-    if (node == NUMAPERF_NODE_ANY)
-        return rt->worker_count;
-    if (node < 0 || node >= NUMAPERF_NODE_MAX || rt->node_index[node] < 0)
-        return 0;
-    return rt->nodes[rt->node_index[node]].worker_count;
-}
-
 int numaperf_rt_nodes(const numaperf_rt_t *rt, numaperf_nodemask_t *out)
 {
     if (rt == NULL || out == NULL)

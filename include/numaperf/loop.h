@@ -58,7 +58,8 @@ typedef struct numaperf_loop_config {
  *
  * An adopted loop stays the caller's, with its handles, its options and its `data`.
  *
- * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; with NUMAPERF_IO_URING the errno that refused the ring.
+ * Returns:  0; -EINVAL, also for SQPOLL where a CPU quota or too few PUs make it harmful; -E2BIG;
+ *           -ENOMEM; with NUMAPERF_IO_URING the errno that refused the ring.
  * Owner:    caller, until numaperf_loop_destroy().
  * Threads:  any.
  * Source:   io_uring_setup(2).
@@ -122,21 +123,22 @@ NUMAPERF_API const char *numaperf_loop_backend_reason(const numaperf_loop_t *loo
  * What of io_uring a loop uses: NUMAPERF_PROBE_* of <numaperf/capabilities.h>, each found by doing
  * it on the ring itself.
  */
-typedef struct numaperf_loop_features {
+typedef struct numaperf_loop_feature_list {
     uint32_t size;          /* bytes of this struct the caller knows; set by _INIT */
     uint32_t ring;          /* OK; else none of the others is */
     uint32_t defer_taskrun; /* else completions interrupt the thread */
-    uint32_t own_memory;    /* NO_MMAP: the ring lies in memory bound by us, not the kernel's */
+    uint32_t own_memory;    /* NO_MMAP: the ring lies in memory bound to the worker's node, not the
+                               kernel's; NUMAPERF_PROBE_NOT_ASKED of a loop without a node */
     uint32_t buffer_ring;   /* provided buffers; else a receive has to be told its buffer */
     uint32_t buffer_incremental; /* a buffer is filled piece by piece */
     uint32_t accept_multishot;
     uint32_t receive_multishot;
     uint32_t send_zero_copy;
     uint32_t direct_descriptors;
-    uint32_t message_ring; /* MSG_RING */
-    uint32_t iowq_affinity;
-    uint32_t busy_poll; /* NAPI; NUMAPERF_PROBE_NOT_ASKED unless asked for */
-    uint32_t sqpoll;    /* the same */
+    uint32_t message_ring;  /* MSG_RING */
+    uint32_t iowq_affinity; /* NUMAPERF_PROBE_NOT_ASKED but on a worker */
+    uint32_t busy_poll;     /* NAPI; NUMAPERF_PROBE_NOT_ASKED unless asked for */
+    uint32_t sqpoll;        /* the same */
 } numaperf_loop_features_t;
 
 #define NUMAPERF_LOOP_FEATURES_INIT                                             \

@@ -27,7 +27,7 @@ struct numaperf_rt;
 
 typedef struct numaperf_conn numaperf_conn_t;
 typedef struct numaperf_listener numaperf_listener_t;
-typedef struct numaperf_connect numaperf_connect_t;
+typedef struct numaperf_connect_request numaperf_connect_t;
 typedef struct numaperf_udp numaperf_udp_t;
 /* Received bytes that the user keeps: see numaperf_conn_hold(). */
 typedef struct numaperf_buffer numaperf_buffer_t;
@@ -486,7 +486,10 @@ NUMAPERF_API int numaperf_listener_fds(const numaperf_listener_t *listener, int 
 
 /* ---- connecting ---- */
 
-/* `conn` is there and on_open has been called; or NULL, and `status` says why. */
+/* `conn` is there and on_open has been called; or NULL, and `status` says why: -ETIMEDOUT;
+   -ECANCELED; NUMAPERF_E_STOPPING the loop ends; libuv's UV_EAI_* of a name; of the failures of
+   several addresses the one that says most of the peer; what the connection could not be made for.
+ */
 typedef void (*numaperf_connected_fn)(numaperf_conn_t *conn, int status, void *data);
 
 typedef struct numaperf_connect_config {
@@ -599,6 +602,7 @@ NUMAPERF_API void numaperf_udp_close(numaperf_udp_t *udp);
 /**
  * The port it is bound to.
  *
+ * Returns:  the port; -EINVAL.
  * Threads:  owner.
  */
 NUMAPERF_API int numaperf_udp_port(const numaperf_udp_t *udp);

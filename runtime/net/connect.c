@@ -43,14 +43,14 @@ enum connect_state { CONNECT_RESOLVING = 1, CONNECT_RACING, CONNECT_OVER };
 
 /* One address that is being tried. */
 struct connect_attempt {
-    struct numaperf_connect *connect;
+    struct numaperf_connect_request *connect;
     struct numaperf__op op; /* on the ring */
     uv_poll_t poll;         /* on epoll */
     int fd;                 /* -1: none, or the connection's */
     bool is_open;           /* the kernel or libuv has it */
 };
 
-struct numaperf_connect {
+struct numaperf_connect_request {
     struct numaperf__net_member member; /* in the net's members until it is freed */
     struct numaperf__net *net;
     numaperf_connected_fn connected;
@@ -74,7 +74,7 @@ struct numaperf_connect {
 
 /* ---- time ---- */
 
-static uint64_t connect_next_ms(const struct numaperf_connect *connect, uint64_t now_ms)
+static uint64_t connect_next_ms(const struct numaperf_connect_request *connect, uint64_t now_ms)
 {
     if (connect->state == CONNECT_OVER)
         return now_ms + CONNECT_SWEEP_MS;
@@ -90,7 +90,7 @@ static uint64_t connect_next_ms(const struct numaperf_connect *connect, uint64_t
 static void connect_timer_fired(uv_timer_t *timer);
 
 /* After everything that moved a deadline. A timer with no limit stays: it holds the loop. */
-static void connect_arm(struct numaperf_connect *connect)
+static void connect_arm(struct numaperf_connect_request *connect)
 {
     uint64_t now_ms = numaperf__net_now_ms(connect->net);
     uint64_t next_ms = connect_next_ms(connect, now_ms);
@@ -103,8 +103,8 @@ static void connect_arm(struct numaperf_connect *connect)
 
 static void connect_timer_closed(uv_handle_t *handle)
 {
-    struct numaperf_connect *connect =
-        NUMAPERF_CONTAINER_OF(handle, struct numaperf_connect, timer);
+    struct numaperf_connect_request *connect =
+        NUMAPERF_CONTAINER_OF(handle, struct numaperf_connect_request, timer);
     struct numaperf__net *net = connect->net;
     NUMAPERF_ASSERT(connect->state == CONNECT_OVER && connect->open_count == 0);
     NUMAPERF_ASSERT(net->handle_count > 0);
@@ -128,12 +128,12 @@ static void connect_attempt_gone(struct connect_attempt *attempt)
     attempt->connect->open_count--;
 }
 
-static void connect_sweep(struct numaperf_connect *connect);
+static void connect_sweep(struct numaperf_connect_request *connect);
 
 static void connect_poll_closed(uv_handle_t *handle)
 {
     struct connect_attempt *attempt = NUMAPERF_CONTAINER_OF(handle, struct connect_attempt, poll);
-    struct numaperf_connect *connect = attempt->connect;
+    struct numaperf_connect_request *connect = attempt->connect;
     NUMAPERF_ASSERT(connect->net->handle_count > 0);
     connect->net->handle_count--;
     connect_attempt_gone(attempt);
@@ -148,7 +148,7 @@ static void connect_close_poll(struct connect_attempt *attempt)
 }
 
 /* Have every attempt end; called until none is open. */
-static void connect_sweep(struct numaperf_connect *connect)
+static void connect_sweep(struct numaperf_connect_request *connect)
 {
     for (uint32_t i = 0; i < connect->next_target; i++) {
         struct connect_attempt *attempt = &connect->attempts[i];
@@ -169,7 +169,7 @@ static void connect_sweep(struct numaperf_connect *connect)
 }
 
 /* It is decided: nothing more is tried. The object lives on until the loop's next turn. */
-static void connect_stop(struct numaperf_connect *connect)
+static void connect_stop(struct numaperf_connect_request *connect)
 {
     NUMAPERF_ASSERT(connect->state != CONNECT_OVER);
     connect->state = CONNECT_OVER;
@@ -181,7 +181,7 @@ static void connect_stop(struct numaperf_connect *connect)
         connect_arm(connect);
 }
 
-static void connect_fail(struct numaperf_connect *connect, int status)
+static void connect_fail(struct numaperf_connect_request *connect, int status)
 {
     NUMAPERF_ASSERT(status < 0);
     connect_stop(connect);
@@ -205,7 +205,7 @@ static bool connect_is_to_itself(int fd, const struct numaperf__target *target)
     return memcmp(&own.v6.sin6_addr, &target->v6.sin6_addr, sizeof(own.v6.sin6_addr)) == 0;
 }
 
-static void connect_win(struct numaperf_connect *connect, int fd, bool is_tcp)
+static void connect_win(struct numaperf_connect_request *connect, int fd, bool is_tcp)
 {
     connect_stop(connect);
     const struct numaperf__conn_origin origin = {.counter = NUMAPERF__NET_CONNECTED,
@@ -218,19 +218,19 @@ static void connect_win(struct numaperf_connect *connect, int fd, bool is_tcp)
 }
 
 /* Of several failures the user gets the last that says something of the peer, if any does. */
-static void connect_note(struct numaperf_connect *connect, int rc)
+static void connect_note(struct numaperf_connect_request *connect, int rc)
 {
     bool says_little = rc == -ENETUNREACH || rc == -EAFNOSUPPORT || rc == -EADDRNOTAVAIL;
     if (connect->error == 0 || !says_little)
         connect->error = rc;
 }
 
-static void connect_advance(struct numaperf_connect *connect);
+static void connect_advance(struct numaperf_connect_request *connect);
 
 /* The kernel's answer: 0 or -errno. The attempt is not in flight any more. */
 static void connect_answered(struct connect_attempt *attempt, int rc)
 {
-    struct numaperf_connect *connect = attempt->connect;
+    struct numaperf_connect_request *connect = attempt->connect;
     const struct numaperf__target *target = &connect->targets[attempt - connect->attempts];
     connect->pending_count--;
     if (connect->state == CONNECT_OVER || connect->wanted_status != 0) {
@@ -257,7 +257,7 @@ static void connect_answered(struct connect_attempt *attempt, int rc)
 static void connect_op_done(struct numaperf__op *op)
 {
     struct connect_attempt *attempt = NUMAPERF_CONTAINER_OF(op, struct connect_attempt, op);
-    struct numaperf_connect *connect = attempt->connect;
+    struct numaperf_connect_request *connect = attempt->connect;
     connect_attempt_gone(attempt);
     connect_answered(attempt, op->result);
     if (connect->state == CONNECT_OVER)
@@ -314,7 +314,7 @@ static int connect_start_poll(struct connect_attempt *attempt,
 }
 
 /* Try the next target; 0 and it is under way, or -errno and it is over. */
-static int connect_try(struct numaperf_connect *connect)
+static int connect_try(struct numaperf_connect_request *connect)
 {
     uint32_t index = connect->next_target;
     struct numaperf__target *target = &connect->targets[index];
@@ -351,7 +351,7 @@ static int connect_local(const struct numaperf__target *target, int *out_fd)
 }
 
 /* A UNIX socket answers at once, or has no room in its backlog: then it is asked now and then. */
-static void connect_try_local(struct numaperf_connect *connect)
+static void connect_try_local(struct numaperf_connect_request *connect)
 {
     int fd = -1;
     int rc = connect_local(&connect->targets[0], &fd);
@@ -367,7 +367,7 @@ static void connect_try_local(struct numaperf_connect *connect)
 }
 
 /* Start what is due; fail when nothing is left. */
-static void connect_advance(struct numaperf_connect *connect)
+static void connect_advance(struct numaperf_connect_request *connect)
 {
     NUMAPERF_ASSERT(connect->state == CONNECT_RACING);
     if (connect->targets[0].any.sa_family == AF_UNIX) {
@@ -393,7 +393,8 @@ static void connect_advance(struct numaperf_connect *connect)
 
 static void connect_timer_fired(uv_timer_t *timer)
 {
-    struct numaperf_connect *connect = NUMAPERF_CONTAINER_OF(timer, struct numaperf_connect, timer);
+    struct numaperf_connect_request *connect =
+        NUMAPERF_CONTAINER_OF(timer, struct numaperf_connect_request, timer);
     uint64_t now_ms = numaperf__net_now_ms(connect->net);
     if (connect->state == CONNECT_OVER) {
         connect_sweep(connect);
@@ -416,7 +417,7 @@ static void connect_timer_fired(uv_timer_t *timer)
 static void connect_resolved(int rc, const struct numaperf__target *targets, uint32_t count,
                              void *data)
 {
-    struct numaperf_connect *connect = data;
+    struct numaperf_connect_request *connect = data;
     connect->resolve = NULL;
     if (connect->wanted_status != 0)
         return; /* the timer is due */
@@ -431,7 +432,7 @@ static void connect_resolved(int rc, const struct numaperf__target *targets, uin
 }
 
 /* The only target is known: it is tried in the loop's next turn. */
-static void connect_race_one(struct numaperf_connect *connect,
+static void connect_race_one(struct numaperf_connect_request *connect,
                              const struct sockaddr_storage *address, socklen_t length)
 {
     struct numaperf__target *target = &connect->targets[0];
@@ -442,7 +443,7 @@ static void connect_race_one(struct numaperf_connect *connect,
     connect->state = CONNECT_RACING;
 }
 
-static int connect_set_target(struct numaperf_connect *connect,
+static int connect_set_target(struct numaperf_connect_request *connect,
                               const numaperf_connect_config_t *cfg)
 {
     struct sockaddr_storage address;
@@ -502,8 +503,8 @@ static int connect_load(const numaperf_connect_config_t *config, numaperf_connec
 /* The loop ends. */
 static void connect_member_close(struct numaperf__net_member *member)
 {
-    struct numaperf_connect *connect =
-        NUMAPERF_CONTAINER_OF(member, struct numaperf_connect, member);
+    struct numaperf_connect_request *connect =
+        NUMAPERF_CONTAINER_OF(member, struct numaperf_connect_request, member);
     if (connect->state == CONNECT_OVER)
         return;
     connect->wanted_status = NUMAPERF_E_STOPPING;
@@ -511,7 +512,7 @@ static void connect_member_close(struct numaperf__net_member *member)
 }
 
 /* Nothing of this can fail: from here on it ends by `connected`. */
-static void connect_open(struct numaperf_connect *connect, uint32_t timeout_ms)
+static void connect_open(struct numaperf_connect_request *connect, uint32_t timeout_ms)
 {
     struct numaperf__net *net = connect->net;
     uv_loop_t *uv = numaperf_loop_uv(net->loop);
@@ -534,7 +535,7 @@ int numaperf_connect(numaperf_loop_t *loop, const numaperf_connect_config_t *con
 {
     if (loop == NULL || connected == NULL)
         return numaperf__fail(-EINVAL, 0, "connect", "loop and connected must not be NULL");
-    numaperf_connect_config_t cfg;
+    numaperf_connect_config_t cfg = NUMAPERF_CONNECT_CONFIG_INIT;
     int rc = connect_load(config, &cfg);
     if (rc < 0)
         return rc;
@@ -547,10 +548,11 @@ int numaperf_connect(numaperf_loop_t *loop, const numaperf_connect_config_t *con
     if (rc < 0)
         return rc;
 
-    struct numaperf_connect *connect = numaperf_arena_alloc(net->arena, sizeof(*connect), 0);
+    struct numaperf_connect_request *connect =
+        numaperf_arena_alloc(net->arena, sizeof(*connect), 0);
     if (connect == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "connect", "no memory in the loop's arena");
-    memset(connect, 0, offsetof(struct numaperf_connect, attempts));
+    memset(connect, 0, offsetof(struct numaperf_connect_request, attempts));
     connect->net = net;
     connect->connected = connected;
     connect->data = data;

@@ -360,3 +360,14 @@ void numaperf__layout_destroy(numaperf_rt_t *rt)
     rt->worker_count = 0;
     rt->node_count = 0;
 }
+
+size_t numaperf_rt_worker_count(const numaperf_rt_t *rt, int node)
+{
+    if (rt == NULL)
+        return 0;
+    if (node == NUMAPERF_NODE_ANY)
+        return rt->worker_count;
+    if (node < 0 || node >= NUMAPERF_NODE_MAX || rt->node_index[node] < 0)
+        return 0;
+    return rt->nodes[rt->node_index[node]].worker_count;
+}
