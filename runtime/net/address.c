@@ -13,13 +13,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <uv.h>
 
 #define UNIX_PATH_OFFSET offsetof(struct sockaddr_un, sun_path)
 
@@ -31,15 +31,17 @@ _Static_assert(sizeof("[]%4294967295:65535") + INET6_ADDRSTRLEN <= NUMAPERF__ADD
 
 /* ---- from text ---- */
 
-/* An interface by its name or its number; 0 is none. */
-static uint32_t address_scope(const char *text)
+/* The interface behind the '%' of `text`, by its name or its number; 0 is none. */
+static uint32_t address_scope(const char *text, const char *scope)
 {
-    uint32_t index = if_nametoindex(text);
-    if (index != 0 || text[0] < '0' || text[0] > '9')
-        return index;
+    struct sockaddr_in6 named;
+    if (uv_ip6_addr(text, 0, &named) == 0 && named.sin6_scope_id != 0)
+        return named.sin6_scope_id;
+    if (scope[0] < '0' || scope[0] > '9')
+        return 0;
     char *end = NULL;
     errno = 0;
-    unsigned long number = strtoul(text, &end, 10);
+    unsigned long number = strtoul(scope, &end, 10);
     return errno == 0 && *end == '\0' && number <= UINT32_MAX ? (uint32_t)number : 0;
 }
 
@@ -57,7 +59,7 @@ static int address_parse_v6(const char *text, uint16_t port, struct sockaddr_in6
     if (inet_pton(AF_INET6, digits, &address.sin6_addr) != 1)
         return -EINVAL;
     if (scope != NULL) {
-        address.sin6_scope_id = address_scope(scope + 1);
+        address.sin6_scope_id = address_scope(text, scope + 1);
         if (address.sin6_scope_id == 0)
             return -EINVAL;
     }

@@ -358,7 +358,7 @@ static int udp_open(struct numaperf__net *net, const numaperf_udp_config_t *cfg,
     struct numaperf_udp *udp = udp_alloc(net, cfg);
     if (udp == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "udp", "no memory in the loop's arena");
-    union numaperf__udp_address bound;
+    union numaperf__udp_address bound = {.any = {.sa_family = AF_UNSPEC}};
     int rc = udp_socket(cfg, &bound, &udp->fd);
     if (rc < 0)
         goto free_handle;
@@ -390,7 +390,7 @@ int numaperf_udp_open(numaperf_loop_t *loop, const numaperf_udp_config_t *config
 {
     if (loop == NULL || out == NULL)
         return numaperf__fail(-EINVAL, 0, "udp", "loop and out must not be NULL");
-    numaperf_udp_config_t cfg;
+    numaperf_udp_config_t cfg = NUMAPERF_UDP_CONFIG_INIT;
     int rc = udp_load(config, &cfg);
     if (rc < 0)
         return rc;

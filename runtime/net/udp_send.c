@@ -253,6 +253,7 @@ static int udp_check_to(const struct numaperf_udp *udp, const struct sockaddr *t
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): an address and bytes are two parameters each */
 int numaperf_udp_send(numaperf_udp_t *udp, const struct sockaddr *to, uint32_t to_length,
                       const void *bytes, size_t length, size_t segment_bytes)
 {
