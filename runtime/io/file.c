@@ -44,6 +44,13 @@ _Static_assert(offsetof(numaperf_file_open_config_t, open_flags) == 16,
 _Static_assert(offsetof(numaperf_file_open_config_t, directory) == 24,
                "public struct: append only");
 
+/* What the arena has told. */
+static int file_no_memory(void)
+{
+    int code = numaperf_last_error()->code;
+    return code < 0 ? code : -ENOMEM;
+}
+
 /* ---- the files of a loop ---- */
 
 static struct numaperf__files *files_of(struct numaperf__loop_tenant *tenant)
@@ -116,7 +123,7 @@ static int files_create(numaperf_loop_t *loop, struct numaperf__files **out)
     struct numaperf__files *files =
         arena != NULL ? numaperf_arena_alloc(arena, sizeof(*files), 0) : NULL;
     if (files == NULL)
-        return numaperf_last_error()->code; /* the arena has told */
+        return file_no_memory();
     *files = (struct numaperf__files){.tenant = {.turn = files_cancel_opens,
                                                  .close = files_close,
                                                  .is_closed = files_are_closed,
@@ -158,6 +165,7 @@ int numaperf__files_need(numaperf_loop_t *loop, struct numaperf__files **out)
 /* A file that is in no list yet, with the record that will close it. */
 static struct numaperf_file *file_create(struct numaperf__files *files, int fd)
 {
+    NUMAPERF_ASSERT(files != NULL);
     struct numaperf_file *file = numaperf_arena_alloc(files->arena, sizeof(*file), 0);
     if (file == NULL)
         return NULL;
@@ -237,12 +245,12 @@ int numaperf_file_open(numaperf_loop_t *loop, const numaperf_file_open_config_t 
 
     struct numaperf_file *file = file_create(files, -1);
     if (file == NULL)
-        return numaperf_last_error()->code; /* the arena has told */
+        return file_no_memory();
     struct numaperf__file_op *op = file->boundary;
     size_t path_size = strlen(cfg.path) + 1;
     op->owned = numaperf_arena_alloc(files->arena, path_size, 0);
     if (op->owned == NULL) {
-        rc = numaperf_last_error()->code;
+        rc = file_no_memory();
         file_destroy(file);
         return rc;
     }
@@ -319,7 +327,7 @@ int numaperf_file_adopt(numaperf_loop_t *loop, int fd, numaperf_file_t **out)
         return rc;
     struct numaperf_file *file = file_create(files, fd);
     if (file == NULL)
-        return numaperf_last_error()->code; /* the arena has told */
+        return file_no_memory();
     file->state = NUMAPERF__FILE_IS_OPEN;
     numaperf__list_push_back(&files->list, &file->link);
     *out = file;
@@ -347,7 +355,7 @@ static int file_ask(struct numaperf_file *file, enum numaperf__file_kind kind,
         return -EAGAIN;
     struct numaperf__file_op *op = numaperf__file_take(file, kind);
     if (op == NULL)
-        return numaperf_last_error()->code; /* the arena has told */
+        return file_no_memory();
     op->done = done;
     op->data = data;
     *out = op;
@@ -382,6 +390,7 @@ static int file_move(struct numaperf_file *file, enum numaperf__file_kind kind,
     rc = file_ask(file, kind, done, data, &op);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(op != NULL);
     op->buffer = span->bytes;
     op->length = span->length;
     op->offset = span->offset;
@@ -390,6 +399,7 @@ static int file_move(struct numaperf_file *file, enum numaperf__file_kind kind,
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): pread(2)'s arguments and a callback */
 int numaperf_file_read(numaperf_file_t *file, void *buffer, size_t length, uint64_t offset,
                        numaperf_file_fn done, void *data)
 {
@@ -397,6 +407,7 @@ int numaperf_file_read(numaperf_file_t *file, void *buffer, size_t length, uint6
     return file_move(file, NUMAPERF__FILE_READ, &span, done, data);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): pread(2)'s arguments and a callback */
 int numaperf_file_write(numaperf_file_t *file, const void *buffer, size_t length, uint64_t offset,
                         numaperf_file_fn done, void *data)
 {
@@ -440,11 +451,12 @@ static int file_move_parts(struct numaperf_file *file, enum numaperf__file_kind 
     rc = file_ask(file, kind, done, data, &op);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(op != NULL);
     size_t bytes = parts->count * sizeof(*parts->first);
     op->owned = numaperf_arena_alloc(file->files->arena, bytes, 0);
     if (op->owned == NULL) {
         numaperf__file_give(op);
-        return numaperf_last_error()->code; /* the arena has told */
+        return file_no_memory();
     }
     memcpy(op->owned, parts->first, bytes);
     op->buffer = op->owned;
@@ -454,6 +466,7 @@ static int file_move_parts(struct numaperf_file *file, enum numaperf__file_kind 
     return 0;
 }
 
+/* NOLINTNEXTLINE(readability-function-size): pread(2)'s arguments and a callback */
 int numaperf_file_readv(numaperf_file_t *file, const struct iovec *parts, size_t part_count,
                         uint64_t offset, numaperf_file_fn done, void *data)
 {
@@ -461,6 +474,7 @@ int numaperf_file_readv(numaperf_file_t *file, const struct iovec *parts, size_t
     return file_move_parts(file, NUMAPERF__FILE_READV, &all, done, data);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): pread(2)'s arguments and a callback */
 int numaperf_file_writev(numaperf_file_t *file, const struct iovec *parts, size_t part_count,
                          uint64_t offset, numaperf_file_fn done, void *data)
 {
@@ -488,6 +502,7 @@ int numaperf_file_datasync(numaperf_file_t *file, numaperf_file_fn done, void *d
     return file_begin_plain(file, NUMAPERF__FILE_DATASYNC, done, data);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): pread(2)'s arguments and a callback */
 int numaperf_file_allocate(numaperf_file_t *file, int mode, uint64_t offset, uint64_t length,
                            numaperf_file_fn done, void *data)
 {
@@ -501,6 +516,7 @@ int numaperf_file_allocate(numaperf_file_t *file, int mode, uint64_t offset, uin
     rc = file_ask(file, NUMAPERF__FILE_ALLOCATE, done, data, &op);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(op != NULL);
     op->flags = (uint32_t)mode;
     op->offset = offset;
     op->length = length;
@@ -519,6 +535,7 @@ int numaperf_file_stat(numaperf_file_t *file, uint32_t mask, struct statx *out,
     int rc = file_ask(file, NUMAPERF__FILE_STAT, done, data, &op);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(op != NULL);
     op->flags = mask;
     op->buffer = out;
     numaperf__file_begin(op);
@@ -569,24 +586,4 @@ int numaperf_file_fd(const numaperf_file_t *file)
     if (file == NULL)
         return numaperf__fail(-EINVAL, 0, "file_fd", "file must not be NULL");
     return file->fd;
-}
-
-int numaperf_file_alignment(const numaperf_file_t *file, uint32_t *out_memory, uint32_t *out_offset)
-{
-    if (file == NULL || out_memory == NULL || out_offset == NULL)
-        return numaperf__fail(-EINVAL, 0, "file_alignment", "an argument is NULL");
-    struct statx facts;
-    if (statx(file->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &facts) < 0)
-        return numaperf__fail(-errno, errno, "file_alignment", "statx was refused on fd %d",
-                              file->fd);
-    if ((facts.stx_mask & STATX_DIOALIGN) != 0) {
-        *out_memory = facts.stx_dio_mem_align;
-        *out_offset = facts.stx_dio_offset_align;
-        return 0;
-    }
-    uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE); /* cannot fail on Linux */
-    *out_memory = page;
-    *out_offset = facts.stx_blksize > page ? facts.stx_blksize : page;
-    return numaperf__fail(NUMAPERF_E_UNSUPPORTED, 0, "file_alignment",
-                          "the kernel, or the file system of fd %d, does not tell", file->fd);
 }

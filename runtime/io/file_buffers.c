@@ -2,7 +2,7 @@
 /*
  * Buffers for files: blocks of the loop's arena, on its node, of which the first 64 are registered
  * with its ring. Where that is refused (no ring, an old kernel, RLIMIT_MEMLOCK) they are memory
- * like any other, and work the same.
+ * like any other, and work the same. And the alignment that O_DIRECT wants of them.
  *
  * Invariant: slots[0..count) are sorted by address and do not overlap, so that the one some bytes
  * lie in is found by halving.
@@ -14,7 +14,10 @@
 #include "io/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define FILE_BUFFER_ALIGN 4096u
 
@@ -123,4 +126,26 @@ void numaperf__file_buffers_free_all(struct numaperf__files *files)
     for (uint32_t i = 0; i < files->buffers.count; i++)
         numaperf_arena_free(files->arena, files->buffers.slots[i].base);
     files->buffers.count = 0;
+}
+
+/* ---- alignment ---- */
+
+int numaperf_file_alignment(const numaperf_file_t *file, uint32_t *out_memory, uint32_t *out_offset)
+{
+    if (file == NULL || out_memory == NULL || out_offset == NULL)
+        return numaperf__fail(-EINVAL, 0, "file_alignment", "an argument is NULL");
+    struct statx facts;
+    if (statx(file->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &facts) < 0)
+        return numaperf__fail(-errno, errno, "file_alignment", "statx was refused on fd %d",
+                              file->fd);
+    if ((facts.stx_mask & STATX_DIOALIGN) != 0) {
+        *out_memory = facts.stx_dio_mem_align;
+        *out_offset = facts.stx_dio_offset_align;
+        return 0;
+    }
+    uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE); /* cannot fail on Linux */
+    *out_memory = page;
+    *out_offset = facts.stx_blksize > page ? facts.stx_blksize : page;
+    return numaperf__fail(NUMAPERF_E_UNSUPPORTED, 0, "file_alignment",
+                          "the kernel, or the file system of fd %d, does not tell", file->fd);
 }
