@@ -162,20 +162,20 @@ static int echo_sample(const struct bench_run *run, double *out_values)
             &bench_echo_uv_on_ours                                                             \
     }
 
-#define ECHO_CASE(suffix, text, shape, least, wanted, raw)                                      \
-    {                                                                                           \
-        .name = "echo." suffix, .about = text, .peers = ECHO_PEERS, .metrics = ECHO_THROUGHPUT, \
-        .goals = {ECHO_GOAL(bench_echo_numaperf, bench_echo_libuv, least, wanted),              \
-                  ECHO_GOAL(bench_echo_numaperf, bench_echo_ring, raw, 1),                      \
-                  ECHO_GOAL(bench_echo_numaperf, bench_echo_numaperf_epoll, 1, 1.1),            \
-                  ECHO_GOAL(bench_echo_uv_on_ours, bench_echo_libuv, 0.95, 1)},                 \
-        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample     \
+#define ECHO_CASE(suffix, text, shape, least, wanted, raw)                                        \
+    {                                                                                             \
+        .name = "echo." suffix, .about = (text), .peers = ECHO_PEERS, .metrics = ECHO_THROUGHPUT, \
+        .goals = {ECHO_GOAL(bench_echo_numaperf, bench_echo_libuv, least, wanted),                \
+                  ECHO_GOAL(bench_echo_numaperf, bench_echo_ring, raw, 1),                        \
+                  ECHO_GOAL(bench_echo_numaperf, bench_echo_numaperf_epoll, 1, 1.1),              \
+                  ECHO_GOAL(bench_echo_uv_on_ours, bench_echo_libuv, 0.95, 1)},                   \
+        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample       \
     }
 
-#define ECHO_RATE_CASE(suffix, text, shape)                                                  \
-    {                                                                                        \
-        .name = "echo." suffix, .about = text, .peers = ECHO_PEERS, .metrics = ECHO_LATENCY, \
-        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample  \
+#define ECHO_RATE_CASE(suffix, text, shape)                                                    \
+    {                                                                                          \
+        .name = "echo." suffix, .about = (text), .peers = ECHO_PEERS, .metrics = ECHO_LATENCY, \
+        .node_count = 1, .workers_per_node = 1, .parameter = (shape), .sample = echo_sample    \
     }
 
 static const struct bench_case echo_cases[] = {

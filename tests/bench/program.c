@@ -85,6 +85,7 @@ static int program_remove_entry(const char *path, const struct stat *about, int 
 
 void program_folder_remove(const char *folder)
 {
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread any more */
     (void)nftw(folder, program_remove_entry, PROGRAM_OPEN_MAX, FTW_DEPTH | FTW_PHYS);
 }
 

@@ -358,7 +358,7 @@ static int service_sample(const struct bench_run *run, double *out_values)
 
 #define SERVICE_KV_CASE(suffix, text, shape, least, wanted)                                    \
     {                                                                                          \
-        .name = "kv." suffix, .about = text,                                                   \
+        .name = "kv." suffix, .about = (text),                                                 \
         .peers = {&bench_redis, &bench_kv_server, &bench_kv_server_epoll},                     \
         .metrics = SERVICE_METRICS,                                                            \
         .goals = {{.peer = &bench_kv_server,                                                   \
@@ -374,7 +374,7 @@ static int service_sample(const struct bench_run *run, double *out_values)
 
 #define SERVICE_LOAD_CASE(suffix, text, shape)                                                    \
     {                                                                                             \
-        .name = "kv." suffix, .about = text,                                                      \
+        .name = "kv." suffix, .about = (text),                                                    \
         .peers = {&bench_redis, &bench_memcached, &bench_kv_server, &bench_kv_server_epoll},      \
         .metrics = SERVICE_METRICS, .node_count = 1, .workers_per_node = 1, .parameter = (shape), \
         .sample = service_sample                                                                  \

@@ -87,7 +87,7 @@ static int ours_start(const struct bench_peer *peer, const struct bench_echo_sit
 
 #define OURS_PEER(title, backend, kind, why)                                              \
     {                                                                                     \
-        .name = title, .missing = why, .ops = &(const struct bench_echo_ops)              \
+        .name = (title), .missing = (why), .ops = &(const struct bench_echo_ops)          \
         {                                                                                 \
             .host = &(backend), .variant = (kind), .start = ours_start, .stop = ours_stop \
         }                                                                                 \
