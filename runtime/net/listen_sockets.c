@@ -205,7 +205,7 @@ static int sockets_open_unix(struct numaperf__listen_sockets *sockets,
         return numaperf__fail(-ENAMETOOLONG, 0, "listen", "unix_path \"%s\" leaves no room",
                               config->unix_path);
     if (config->unix_path[0] != '@')
-        (void)strcpy(sockets->path, config->unix_path); /* fits, see above */
+        memcpy(sockets->path, config->unix_path, strlen(config->unix_path) + 1);
     int fd = socket(AF_UNIX, LISTEN_SOCKET_TYPE, 0);
     if (fd < 0)
         return sockets_fail(sockets, -errno, "no socket for");

@@ -250,6 +250,7 @@ int numaperf_loop_listen(numaperf_loop_t *loop, const numaperf_listen_config_t *
     rc = numaperf__listener_make(&cfg, 1, &listener);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(listener != NULL);
     rc = numaperf__acceptor_prepare(&listener->acceptors[0], loop);
     if (rc == 0)
         rc = numaperf__listener_begin(listener, NULL, NULL);

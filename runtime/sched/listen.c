@@ -278,6 +278,7 @@ static int listen_make(numaperf_rt_t *rt, const numaperf_listen_config_t *config
     int rc = listen_check_nodes(rt, &config->nodes, &count);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(count > 0); /* a runtime has workers */
     struct numaperf__seat *seats = calloc(count, sizeof(*seats));
     if (seats == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "listen", "no memory for %u workers", count);
@@ -309,6 +310,7 @@ int numaperf_rt_listen(struct numaperf_rt *rt, const numaperf_listen_config_t *c
     rc = listen_make(rt, &cfg, &listener);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(listener != NULL);
     (void)pthread_mutex_lock(&rt->listen_mutex);
     numaperf__list_push_back(&rt->listeners, &listener->host_link);
     (void)pthread_mutex_unlock(&rt->listen_mutex);
