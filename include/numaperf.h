@@ -19,6 +19,7 @@
 #include <numaperf/stats.h>
 #include <numaperf/timer.h>
 #include <numaperf/topology.h>
+#include <numaperf/udp.h>
 #include <numaperf/version.h>
 
 #endif

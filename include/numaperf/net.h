@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Sockets on a loop: listeners, connections, datagrams. A socket belongs to one loop for all its
- * life: its callbacks run on that loop's thread, and every call about it is made there. Buffers
- * lie in the loop's arena, a worker's on the worker's node.
+ * Stream sockets on a loop: listeners and connections; datagrams are in udp.h. A socket belongs to
+ * one loop for all its life: its callbacks run on that loop's thread, and every call about it is
+ * made there. Buffers lie in the loop's arena, a worker's on the worker's node.
  *
  * Callbacks are the same on io_uring and on epoll; only numaperf_conn_backend() tells them apart.
  * Inside a callback every call on every socket of the same loop is allowed.
@@ -12,6 +12,7 @@
 
 #include <numaperf/cpuset.h>
 #include <numaperf/loop.h>
+#include <numaperf/udp.h>
 #include <numaperf/version.h>
 
 #include <stdbool.h>
@@ -28,7 +29,6 @@ struct numaperf_rt;
 typedef struct numaperf_conn numaperf_conn_t;
 typedef struct numaperf_listener numaperf_listener_t;
 typedef struct numaperf_connect_request numaperf_connect_t;
-typedef struct numaperf_udp numaperf_udp_t;
 /* Received bytes that the user keeps: see numaperf_conn_hold(). */
 typedef struct numaperf_buffer numaperf_buffer_t;
 
@@ -214,8 +214,8 @@ NUMAPERF_API void numaperf_conn_resume(numaperf_conn_t *conn);
 /**
  * Other timeouts for this connection; each as in numaperf_conn_config_t, 0 its default.
  *
- * Returns:  0; -EINVAL.
  * Units:    milliseconds.
+ * Returns:  0; -EINVAL.
  * Threads:  owner.
  */
 NUMAPERF_API int numaperf_conn_set_timeouts(numaperf_conn_t *conn, uint32_t idle_ms,
@@ -260,8 +260,9 @@ NUMAPERF_API void *numaperf_conn_data(const numaperf_conn_t *conn);
 NUMAPERF_API numaperf_loop_t *numaperf_conn_loop(const numaperf_conn_t *conn);
 
 /**
- * Which path serves it: NUMAPERF_IO_URING or NUMAPERF_IO_EPOLL.
+ * Which path serves it.
  *
+ * Returns:  NUMAPERF_IO_URING or NUMAPERF_IO_EPOLL.
  * Threads:  any.
  */
 NUMAPERF_API int numaperf_conn_backend(const numaperf_conn_t *conn);
@@ -531,81 +532,6 @@ NUMAPERF_API int numaperf_connect(numaperf_loop_t *loop, const numaperf_connect_
  * Threads:  owner.
  */
 NUMAPERF_API void numaperf_connect_cancel(numaperf_connect_t *connect);
-
-/* ---- datagrams ---- */
-
-/* Bits of numaperf_udp_config_t.flags. */
-enum {
-    NUMAPERF_UDP_REUSE_PORT = 1u << 0, /* a socket a worker on the same port */
-    NUMAPERF_UDP_GRO = 1u << 1,        /* let the kernel join datagrams of one sender, if it can */
-    NUMAPERF_UDP_V6_ONLY = 1u << 2
-};
-
-typedef struct numaperf_datagram {
-    const void *bytes;
-    size_t length;
-    size_t segment_bytes; /* several datagrams of this length, the last may be shorter; = length
-                             when it is one */
-    const struct sockaddr *from;
-    uint32_t from_length;
-    bool truncated; /* the rest of it was lost: it was longer than a buffer */
-} numaperf_datagram_t;
-
-typedef struct numaperf_udp_config {
-    uint32_t size;       /* bytes of this struct the caller knows; set by _INIT */
-    uint32_t flags;      /* NUMAPERF_UDP_*; an unknown bit is -EINVAL */
-    const char *address; /* to bind to, numeric; NULL: "::" for both families, else "0.0.0.0" */
-    uint16_t port;       /* 0: the kernel chooses */
-    uint16_t reserved;
-    uint32_t output_limit_bytes; /* a send that would leave more waiting is -EAGAIN; 0: 4 MiB */
-    /* Valid until it returns. An error of the socket, such as -ECONNREFUSED, comes with
-       `datagram` NULL; reading goes on. */
-    void (*on_datagram)(numaperf_udp_t *udp, const numaperf_datagram_t *datagram, int status,
-                        void *data);
-    void (*on_close)(numaperf_udp_t *udp, void *data); /* the last call */
-    void *data;
-} numaperf_udp_config_t;
-
-#define NUMAPERF_UDP_CONFIG_INIT                              \
-    {                                                         \
-        sizeof(numaperf_udp_config_t), 0, 0, 0, 0, 0, 0, 0, 0 \
-    }
-
-/**
- * Open a UDP socket on a loop and receive.
- *
- * Returns:  0; -EINVAL; -E2BIG; -ENOMEM; -errno of socket or bind; -EBUSY; NUMAPERF_E_STOPPING.
- * Owner:    the loop, until on_close.
- * Threads:  owner.
- */
-NUMAPERF_API int numaperf_udp_open(numaperf_loop_t *loop, const numaperf_udp_config_t *config,
-                                   numaperf_udp_t **out);
-
-/**
- * Send datagrams of `segment_bytes` each, the last may be shorter; 0: one datagram. Copied.
- *
- * Returns:  0; -EINVAL; -EMSGSIZE; -EAGAIN more than the limit would wait; -ENOMEM; -EPIPE closed.
- * Threads:  owner.
- * Source:   udp(7), UDP_SEGMENT; one by one where the kernel cannot.
- */
-NUMAPERF_API int numaperf_udp_send(numaperf_udp_t *udp, const struct sockaddr *to,
-                                   uint32_t to_length, const void *bytes, size_t length,
-                                   size_t segment_bytes);
-
-/**
- * Close; what waits to be sent is dropped. on_close comes later.
- *
- * Threads:  owner.
- */
-NUMAPERF_API void numaperf_udp_close(numaperf_udp_t *udp);
-
-/**
- * The port it is bound to.
- *
- * Returns:  the port; -EINVAL.
- * Threads:  owner.
- */
-NUMAPERF_API int numaperf_udp_port(const numaperf_udp_t *udp);
 
 /* ---- figures ---- */
 

@@ -474,7 +474,7 @@ static void conn_call_written(struct numaperf_conn *conn, int status)
 static void conn_turn_close(struct numaperf_conn *conn)
 {
     if (numaperf__conn_is_busy(conn)) {
-        conn->driver->abort(conn);
+        conn->driver->give_up(conn);
         return;
     }
     conn_call_written(conn, 0); /* a filter has taken these */

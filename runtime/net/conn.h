@@ -37,7 +37,7 @@ struct numaperf__conn_driver {
        _shut(); -EAGAIN: not now, it is looked at again. */
     int (*shut)(struct numaperf_conn *conn);
     /* Closing: have what is in flight end soon, with its usual calls. May be called again. */
-    void (*abort)(struct numaperf_conn *conn);
+    void (*give_up)(struct numaperf_conn *conn);
     /* Nothing is in flight: close `fd`, and what the driver has. Told by _gone(), exactly once,
        which this one may call from inside. Called again when it has it looked at again. */
     void (*close)(struct numaperf_conn *conn);

@@ -354,7 +354,7 @@ const struct numaperf__conn_driver numaperf__conn_epoll = {
     .stop_receive = epoll_stop_receive,
     .send = epoll_send,
     .shut = epoll_shut,
-    .abort = epoll_abort,
+    .give_up = epoll_abort,
     .close = epoll_close,
     .turn = epoll_turn,
 };

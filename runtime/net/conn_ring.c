@@ -269,6 +269,6 @@ const struct numaperf__conn_driver numaperf__conn_ring = {
     .stop_receive = ring_stop_receive,
     .send = ring_send,
     .shut = ring_shut,
-    .abort = ring_abort,
+    .give_up = ring_abort,
     .close = ring_close,
 };

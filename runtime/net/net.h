@@ -78,9 +78,9 @@ struct numaperf__net {
     struct numaperf__conn_watch *ended_first, *ended_last;
     struct numaperf__deadlines deadlines;
     struct numaperf__udp_buffers *udp_buffers; /* udp_buffers.c's; NULL: it has no UDP sockets */
-    uint32_t handle_count; /* libuv handles that are not closed yet */
+    uint32_t handle_count;                     /* libuv handles that are not closed yet */
     bool closing;
-    bool is_turning; /* the driver's turn is still to come in this turn */
+    bool is_turning;         /* the driver's turn is still to come in this turn */
     _Atomic uint64_t *cells; /* of the loop: counters, written by its thread alone */
 };
 

@@ -4,8 +4,8 @@
 #define NUMAPERF_SCHED_TIMER_H
 
 #include "base/atomic.h"
-#include "sched/record.h"
 #include "base/wheel.h"
+#include "sched/record.h"
 
 #include <numaperf/runtime.h>
 

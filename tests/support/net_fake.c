@@ -130,7 +130,7 @@ static const struct numaperf__conn_driver fake_driver = {
     .stop_receive = fake_stop_receive,
     .send = fake_send,
     .shut = fake_shut,
-    .abort = fake_abort,
+    .give_up = fake_abort,
     .close = fake_close,
 };
 

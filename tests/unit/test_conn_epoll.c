@@ -241,7 +241,7 @@ static void end_close(struct end *end)
     if (end->conn.is_receiving || end->conn.is_sending) {
         end->receive_rc = UNTOLD;
         end->send_rc = UNTOLD;
-        CALL(end, abort);
+        CALL(end, give_up);
         turn();
     }
     int fd = end->conn.fd;
@@ -733,13 +733,13 @@ static void abort_ends_what_is_in_flight_once(void **state)
     end_open(&end, false);
     CALL(&end, receive);
     (void)end_fill(&end);
-    CALL(&end, abort);
-    CALL(&end, abort);
+    CALL(&end, give_up);
+    CALL(&end, give_up);
     assert_true(end.conn.is_receiving && end.conn.is_sending);
     turn();
     assert_int_equal(end.receive_rc, -ECANCELED);
     assert_int_equal(end.send_rc, -ECANCELED);
-    CALL(&end, abort); /* nothing is */
+    CALL(&end, give_up); /* nothing is */
     turn();
     assert_quiet();
     end_close(&end);
@@ -755,7 +755,7 @@ static void abort_keeps_the_result_that_a_send_has_already(void **state)
     end_write(&end, "sent", 4);
     CALL(&end, receive);
     CALL(&end, send);
-    CALL(&end, abort);
+    CALL(&end, give_up);
     turn();
     assert_int_equal(end.send_rc, 4);
     assert_int_equal(end.receive_rc, -ECANCELED);
@@ -779,7 +779,7 @@ static void descriptor_that_is_used_again_is_a_new_connection(void **state)
         if (i % 2 == 0)
             (void)numaperf_loop_run(scene.loop, UV_RUN_NOWAIT);
         int fd = first.conn.fd;
-        CALL(&first, abort);
+        CALL(&first, give_up);
         UNTIL(!first.conn.is_receiving);
         first.conn.driver->close(&first.conn);
         (void)close(first.peer);
