@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
-#define PIECE_BYTES (256u * 1024)
+#define PIECE_BYTES ((size_t)256 * 1024)
 #define PIECES 4
 
 static numaperf_loop_t *loop;
@@ -28,7 +28,7 @@ static void check(int64_t result, const char *what)
 {
     if (result < 0) {
         fprintf(stderr, "%s: %s\n", what, numaperf_strerror((int)result));
-        exit(EXIT_FAILURE);
+        _Exit(EXIT_FAILURE);
     }
 }
 

@@ -359,15 +359,16 @@ static const struct bench_peer files_ring = {
 static const struct bench_peer files_loop = {
     .name = "numaperf-loop", .missing = files_no_ring, .ops = &files_own_ops};
 
-#define FILES_CASE(title, what, depth, must_be, aim_is)                                            \
-    {                                                                                              \
-        .name = title, .about = what,                                                              \
-        .peers = {&files_uv, &files_ring, &bench_numaperf, &files_loop, &bench_numaperf_epoll},    \
-        .metrics = {{.name = "reads/s", .unit = "1/s"},                                            \
-                    {.name = "CPU a read", .unit = "ns", .lower_is_better = true}},                \
-        .goals = {{.peer = &bench_numaperf, .against = &files_uv, .must = must_be, .aim = aim_is}, \
-                  {.peer = &bench_numaperf, .against = &files_ring, .aim = 0.9}},                  \
-        .node_count = 1, .workers_per_node = 1, .parameter = depth, .sample = files_sample         \
+#define FILES_CASE(title, what, depth, must_be, aim_is)                                           \
+    {                                                                                             \
+        .name = (title), .about = (what),                                                         \
+        .peers = {&files_uv, &files_ring, &bench_numaperf, &files_loop, &bench_numaperf_epoll},   \
+        .metrics = {{.name = "reads/s", .unit = "1/s"},                                           \
+                    {.name = "CPU a read", .unit = "ns", .lower_is_better = true}},               \
+        .goals =                                                                                  \
+            {{.peer = &bench_numaperf, .against = &files_uv, .must = (must_be), .aim = (aim_is)}, \
+             {.peer = &bench_numaperf, .against = &files_ring, .aim = 0.9}},                      \
+        .node_count = 1, .workers_per_node = 1, .parameter = (depth), .sample = files_sample      \
     }
 
 static const struct bench_case files_cases[] = {

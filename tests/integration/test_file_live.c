@@ -192,7 +192,7 @@ static void file_direct_reads_take_what_alignment_tells(void **state)
         file_fixture_close(fixture);
         skip();
     }
-    char *buffer = numaperf_file_buffer_alloc(fixture->loop, 2 * SIZE);
+    char *buffer = numaperf_file_buffer_alloc(fixture->loop, (size_t)2 * SIZE);
     assert_non_null(buffer);
     assert_int_equal((uintptr_t)buffer % memory, 0);
     assert_int_equal(FILE_READ(file, buffer, SIZE, 0), SIZE);
@@ -200,7 +200,7 @@ static void file_direct_reads_take_what_alignment_tells(void **state)
     assert_int_equal(FILE_READ(file, buffer, offset, offset), offset);
     assert_memory_equal(buffer, expected + offset, offset);
     /* The end lies in the midst of a block: what goes on from there would not be aligned. */
-    assert_int_equal(FILE_READ(file, buffer, 2 * SIZE, 0), SIZE + 100);
+    assert_int_equal(FILE_READ(file, buffer, (size_t)2 * SIZE, 0), SIZE + 100);
     assert_int_equal(FILE_WRITE(file, buffer + offset, offset, 0), offset);
     assert_int_equal(FILE_READ(file, buffer, offset, 0), offset);
     assert_memory_equal(buffer, expected + offset, offset);

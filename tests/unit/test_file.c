@@ -244,13 +244,13 @@ static void file_operations_run_at_the_same_time(void **state)
     numaperf_file_t *file = file_open(fixture, "data", O_RDWR | O_CREAT);
     for (unsigned i = 0; i < COUNT; i++) {
         file_fill(wrote[i], LENGTH, i);
-        assert_int_equal(numaperf_file_write(file, wrote[i], LENGTH, i * LENGTH, file_tell, &told),
-                         0);
+        assert_int_equal(
+            numaperf_file_write(file, wrote[i], LENGTH, (uint64_t)i * LENGTH, file_tell, &told), 0);
     }
     file_await(fixture, &told, COUNT);
     for (unsigned i = 0; i < COUNT; i++)
-        assert_int_equal(numaperf_file_read(file, read[i], LENGTH, i * LENGTH, file_tell, &told),
-                         0);
+        assert_int_equal(
+            numaperf_file_read(file, read[i], LENGTH, (uint64_t)i * LENGTH, file_tell, &told), 0);
     file_await(fixture, &told, 2 * COUNT);
     assert_memory_equal(read, wrote, sizeof(read));
     file_close(fixture, file);
