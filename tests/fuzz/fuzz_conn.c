@@ -10,8 +10,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool is_open = false;
-    if (!is_open)
-        net_fake_open(); /* once: scripts leave nothing behind */
+    if (!is_open) { /* once: scripts leave nothing behind */
+        net_fake_open();
+        check(atexit(net_fake_close) == 0);
+    }
     is_open = true;
     net_fake_run(data, size);
     return 0;

@@ -168,8 +168,7 @@ static void slow_readers_stop_nobody(void **state)
     static struct net_end ends[CROWD];
     open_crowd(&scene, state, ends, CROWD, &echo_held_acts);
     for (unsigned i = 0; i < CROWD / 2; i++) {
-        net_make_tiny(numaperf_conn_fd(ends[i].conn));
-        net_make_tiny(ends[i].peer);
+        net_make_tight(&ends[i]);
     }
     for (int round = 0; round < 20; round++) {
         for (unsigned i = 0; i < CROWD / 2; i++)

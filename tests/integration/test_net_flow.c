@@ -124,8 +124,7 @@ static void drain_is_told_once_at_the_low_water_mark(void **state)
     config.low_water_bytes = 20000;
     net_scene_open(&scene, state);
     net_end_open(&scene, &end, NULL, &config);
-    net_make_tiny(numaperf_conn_fd(end.conn));
-    net_make_tiny(end.peer);
+    net_make_tight(&end);
     for (int round = 1; round <= 3; round++) {
         int rc = 0;
         while (rc == 0)
@@ -174,8 +173,7 @@ static void write_beyond_the_limit_takes_nothing(void **state)
     config.output_limit_bytes = 200000;
     net_scene_open(&scene, state);
     net_end_open(&scene, &end, NULL, &config);
-    net_make_tiny(numaperf_conn_fd(end.conn));
-    net_make_tiny(end.peer);
+    net_make_tight(&end);
     assert_int_equal(net_write(&end, 200001), -EAGAIN); /* even by itself */
     assert_int_equal(numaperf_conn_queued_bytes(end.conn), 0);
     while (net_write(&end, 7001) >= 0)

@@ -324,3 +324,10 @@ void net_make_tiny(int fd)
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof(bytes)), 0);
 }
+
+void net_make_tight(const struct net_end *end)
+{
+    net_make_tiny(numaperf_conn_fd(end->conn));
+    if (!end->scene->kind->is_tcp)
+        net_make_tiny(end->peer);
+}

@@ -126,7 +126,10 @@ void net_peer_gets_until(struct net_end *end, uint64_t got);
 void net_peer_close(struct net_end *end);
 /* A TCP peer resets. */
 void net_peer_reset(struct net_end *end);
-/* Socket buffers as small as the kernel allows, on both sides. */
+/* Socket buffers as small as the kernel allows. */
 void net_make_tiny(int fd);
+/* The same for a connection; a TCP peer keeps its window, since TCP waits long in front of a tiny
+ * one. */
+void net_make_tight(const struct net_end *end);
 
 #endif

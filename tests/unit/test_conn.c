@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #define SCRIPTS 3000
+#define SCRIPTS_MIN 200
 #define SCRIPT_BYTES 2000
 
 static void connections_do_what_the_model_does(void **state)
@@ -22,6 +23,7 @@ static void connections_do_what_the_model_does(void **state)
     uint64_t random = stress_seed();
     net_fake_open();
     uint64_t scripts = stress_count(SCRIPTS);
+    scripts = scripts < SCRIPTS_MIN ? SCRIPTS_MIN : scripts;
     for (uint64_t i = 0; i < scripts; i++) {
         size_t length = (size_t)stress_below(&random, SCRIPT_BYTES + 1);
         for (size_t at = 0; at < length; at++)
