@@ -227,7 +227,7 @@ static void what_is_written_waits_for_the_handshake(void **state)
     assert_memory_equal(more, "hi!", HELLO_BYTES);
     for (size_t i = 0; i < HELLO_BYTES; i++) { /* one at a time */
         assert_int_equal(end.got, 0);
-        assert_int_equal(send(end.peer, "hi!" + i, 1, 0), 1);
+        assert_int_equal(send(end.peer, &"hi!"[i], 1, 0), 1);
         net_settle(&scene);
     }
     NET_UNTIL(&scene, (peer_get_turned(&end), end.got == 5000));
