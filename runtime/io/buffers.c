@@ -9,8 +9,14 @@
  *   in use         the kernel is done with it, references are out
  *   both           partly filled, references are out, more will come
  *
- * and goes back into the ring when it is in none. Without a buffer ring there is one buffer that is
- * filled now, and a list of free ones. The bytes of a piece are never moved.
+ * or it lies in a stack of free ones. Without a buffer ring there is one buffer that is filled now,
+ * and that stack. The bytes of a piece are never moved.
+ *
+ * The kernel has few of them at a time when it fills them piece by piece: it goes through all that
+ * it has, and more of them than the PU's cache holds means that bytes have left it before they are
+ * sent. What it uses up is replaced from the stack, last used first. A burst that finds none
+ * (-ENOBUFS) begins again with those; whole ones are all in the ring, since every receive takes
+ * one.
  *
  * Thread rule: the loop's thread alone.
  */
@@ -27,6 +33,9 @@
 #define BUFFERS_COUNT_PIECES 64u /* a buffer serves many small receives */
 #define BUFFERS_COUNT_WHOLE 256u /* a buffer a receive */
 #define BUFFERS_COUNT_MIN 4u     /* with less memory than that there are none */
+#define BUFFERS_KERNEL_BYTES \
+    (512u << 10)              /* what the kernel has at a time; half of a small L2 cache */
+#define BUFFERS_KERNEL_MIN 4u /* and no fewer buffers than this */
 #define BUFFERS_PAGE 4096u
 #define BUFFERS_ENTRY_BYTES 16u /* of a buffer ring's entry */
 
@@ -47,6 +56,7 @@ struct numaperf__buffers {
     bool awaits_room;
     uint32_t tail;         /* of the buffer ring */
     uint32_t kernel_count; /* buffers that are the kernel's */
+    uint32_t kernel_max;   /* how many it gets */
     uint32_t used_count;   /* buffers with references */
     uint32_t lent_count;   /* buffers that the user has */
     char *memory;
@@ -109,24 +119,54 @@ static struct numaperf__buffers *buffers_alloc_some(const struct numaperf__buffe
     return buffers;
 }
 
+static void buffers_publish(struct numaperf__buffers *buffers, struct numaperf_buffer *buffer)
+{
+    buffer->is_kernels = true;
+    buffers->kernel_count++;
+    numaperf__ring_buffers_add(buffers->ring_memory, buffers->config.count, &buffers->tail,
+                               buffer->base, buffers->config.bytes, buffer->id);
+    numaperf__ring_buffers_publish(buffers->ring_memory, buffers->tail);
+}
+
+static struct numaperf_buffer *buffers_pop_free(struct numaperf__buffers *buffers)
+{
+    struct numaperf_buffer *buffer = buffers->free_first;
+    if (buffer != NULL)
+        buffers->free_first = buffer->next_free;
+    return buffer;
+}
+
+/* The kernel used one up: it gets another. */
+static void buffers_replace(struct numaperf__buffers *buffers)
+{
+    struct numaperf_buffer *buffer = buffers_pop_free(buffers);
+    if (buffer != NULL)
+        buffers_publish(buffers, buffer);
+}
+
+/* It is nobody's. */
 static void buffers_give(struct numaperf__buffers *buffers, struct numaperf_buffer *buffer)
 {
     NUMAPERF_ASSERT_HOT(!buffer->is_kernels && buffer->references == 0);
     buffer->filled = 0;
-    if (buffers->ring_memory == NULL) {
+    if (buffers->ring_memory != NULL && buffers->kernel_count < buffers->kernel_max) {
+        buffers_publish(buffers, buffer);
+    } else {
         buffer->next_free = buffers->free_first;
         buffers->free_first = buffer;
-    } else {
-        buffer->is_kernels = true;
-        buffers->kernel_count++;
-        numaperf__ring_buffers_add(buffers->ring_memory, buffers->config.count, &buffers->tail,
-                                   buffer->base, buffers->config.bytes, buffer->id);
-        numaperf__ring_buffers_publish(buffers->ring_memory, buffers->tail);
     }
     if (buffers->awaits_room) {
         buffers->awaits_room = false;
         buffers->config.on_room(buffers->config.data);
     }
+}
+
+static uint32_t buffers_kernel_max(const struct numaperf__buffers *buffers)
+{
+    if (!buffers->incremental)
+        return buffers->config.count;
+    uint32_t count = BUFFERS_KERNEL_BYTES / buffers->config.bytes;
+    return count < BUFFERS_KERNEL_MIN ? BUFFERS_KERNEL_MIN : count;
 }
 
 static void buffers_fill(struct numaperf__buffers *buffers)
@@ -164,6 +204,7 @@ int numaperf__buffers_create(const struct numaperf__buffers_config *config,
             continue;
         }
         buffers->incremental = incremental != 0;
+        buffers->kernel_max = buffers_kernel_max(buffers);
         buffers_fill(buffers);
         *out = buffers;
     }
@@ -192,6 +233,7 @@ bool numaperf__buffers_take(struct numaperf__buffers *buffers, const struct numa
     if (!more) {
         buffer->is_kernels = false;
         buffers->kernel_count--;
+        buffers_replace(buffers);
     }
     return true;
 }
@@ -220,10 +262,9 @@ bool numaperf__buffers_acquire(struct numaperf__buffers *buffers, struct numaper
         buffer = NULL;
     }
     if (buffer == NULL) {
-        buffer = buffers->free_first;
+        buffer = buffers_pop_free(buffers);
         if (buffer == NULL)
             return false;
-        buffers->free_first = buffer->next_free;
         buffers->filling = buffer;
     }
     if (buffer->references++ == 0)

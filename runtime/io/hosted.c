@@ -145,11 +145,6 @@ static bool hosted_arm(numaperf_loop_t *loop, struct numaperf__op *op)
     return rc == 0;
 }
 
-void numaperf__loop_set_waits_next(numaperf_loop_t *loop, bool waits_next)
-{
-    loop->waits_next = waits_next;
-}
-
 void numaperf__loop_turn(numaperf_loop_t *loop)
 {
     NUMAPERF_ASSERT_HOT(loop->hosted);

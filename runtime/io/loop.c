@@ -193,8 +193,6 @@ void numaperf__loop_serve_ring(numaperf_loop_t *loop, unsigned rounds)
 {
     unsigned left = NUMAPERF__LOOP_REAP_MAX; /* what is more waits for the next time */
     for (unsigned i = 0; i < rounds && left > 0 && numaperf__ring_pending(loop->ring); i++) {
-        if (i > 0 && loop->waits_next && !numaperf__ring_has_events(loop->ring))
-            break; /* the wait submits what is left: one call for both */
         int rc = numaperf__ring_flush(loop->ring);
         NUMAPERF_ASSERT(rc == 0);
         left -= numaperf__ring_reap(loop->ring, left);

@@ -39,9 +39,6 @@ int numaperf__loop_create_hosted(const struct numaperf__loop_setup *setup, numap
 
 /* Serve what is ready, without waiting: completions, then libuv when it has something to do. */
 void numaperf__loop_turn(numaperf_loop_t *loop);
-/* Whether the worker will wait after a turn that finds nothing to do, instead of looking around:
- * then requests ride that wait. */
-void numaperf__loop_set_waits_next(numaperf_loop_t *loop, bool waits_next);
 /* Before a task, which may start timers: libuv's time is not older than a clock tick. */
 void numaperf__loop_refresh_time(numaperf_loop_t *loop);
 /* Whether a turn would find I/O; with a ring it reads memory only, else it asks now and then. */

@@ -21,9 +21,8 @@ struct numaperf_loop {
     char backend_reason[160];    /* empty with a ring */
     bool owns_uv;
     bool hosted;
-    bool waits_next; /* hosted: its worker waits, without a spin, as soon as it has nothing to do */
-    bool closing;    /* takes no operations any more */
-    bool has_dirty;  /* a tenant wants its turn */
+    bool closing;   /* takes no operations any more */
+    bool has_dirty; /* a tenant wants its turn */
     struct numaperf__loop_tenant *tenants[NUMAPERF__LOOP_SLOTS];
     struct numaperf__loop_cells own_cells;
     struct numaperf__loop_cells *cells; /* own_cells, or a worker's */

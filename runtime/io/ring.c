@@ -27,7 +27,6 @@
 
 #define RING_OWN_WAIT_NS 100000000u
 #define RING_OWN_WAITS 100
-#define RING_PROMPT_WAIT_NS 100000u /* for more than what ends inside the call */
 #define RING_POLLER_WAITS_MAX 64u
 
 static void ring_count(_Atomic uint64_t *counter, uint64_t n)
@@ -149,7 +148,6 @@ int numaperf__ring_submit(struct numaperf__ring *ring, struct numaperf__op *op)
     numaperf__ring_prep(sqe, op);
     op->in_flight = true;
     ring->in_flight++;
-    ring->prompt_count += op->is_prompt;
     return 0;
 }
 
@@ -200,7 +198,7 @@ static void ring_count_enter(struct numaperf__ring *ring)
         ring_count(&ring->overflows, 1);
 }
 
-bool numaperf__ring_has_events(const struct numaperf__ring *ring)
+static bool ring_has_events(const struct numaperf__ring *ring)
 {
     if (io_uring_cq_ready(&ring->uring) != 0 || ring->batch_next != ring->batch_count)
         return true;
@@ -209,7 +207,7 @@ bool numaperf__ring_has_events(const struct numaperf__ring *ring)
 
 bool numaperf__ring_pending(const struct numaperf__ring *ring)
 {
-    return ring_has_unsubmitted(ring) || numaperf__ring_has_events(ring);
+    return ring_has_unsubmitted(ring) || ring_has_events(ring);
 }
 
 /*
@@ -245,7 +243,6 @@ int numaperf__ring_flush(struct numaperf__ring *ring)
         return ring_settle(io_uring_submit(uring));
     }
     ring_count_enter(ring);
-    ring->prompt_count = 0;
     return ring_settle(io_uring_submit_and_get_events(uring));
 }
 
@@ -253,22 +250,16 @@ int numaperf__ring_wait(struct numaperf__ring *ring, uint64_t timeout_ns)
 {
     struct io_uring *uring = &ring->uring;
     ring_count_enter(ring);
-    /* One more than those that end inside the call: they would end the wait before it began. But
-     * not for long: one of them may have sent less than it was given, which has to be seen. */
-    unsigned want = (ring->has_sqpoll ? 0 : ring->prompt_count) + 1;
-    ring->prompt_count = 0;
-    if (want > 1 && timeout_ns > RING_PROMPT_WAIT_NS)
-        timeout_ns = RING_PROMPT_WAIT_NS;
     int rc = 0;
     if (timeout_ns == UINT64_MAX) {
-        rc = io_uring_submit_and_wait(uring, want);
+        rc = io_uring_submit_and_wait(uring, 1);
     } else {
         struct __kernel_timespec limit = {
             .tv_sec = (int64_t)(timeout_ns / 1000000000u),
             .tv_nsec = (long long)(timeout_ns % 1000000000u),
         };
         struct io_uring_cqe *cqe = NULL;
-        rc = io_uring_submit_and_wait_timeout(uring, &cqe, want, &limit, NULL);
+        rc = io_uring_submit_and_wait_timeout(uring, &cqe, 1, &limit, NULL);
     }
     return ring_settle(rc);
 }

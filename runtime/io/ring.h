@@ -79,8 +79,6 @@ struct numaperf__op {
     uint32_t cqe_flags; /* the same: IORING_CQE_F_* */
     uint8_t kind;       /* enum numaperf__op_kind */
     bool is_direct;     /* `fd` is a direct descriptor */
-    bool is_prompt;     /* sure to end inside the call that submits it, as with MSG_DONTWAIT: a wait
-                           is for one completion more than there are such */
     bool more;          /* for `done`: it is called again */
     bool in_flight;
 };
@@ -143,8 +141,6 @@ int numaperf__ring_cancel_all(struct numaperf__ring *ring);
 
 /* Whether a flush or a reap would do anything; reads memory only. */
 bool numaperf__ring_pending(const struct numaperf__ring *ring);
-/* The same without what a flush would only submit. */
-bool numaperf__ring_has_events(const struct numaperf__ring *ring);
 /* Submit what is queued and let the kernel post what is ready; does not wait. 0 or -errno. */
 int numaperf__ring_flush(struct numaperf__ring *ring);
 /* Submit, and wait for a completion or `timeout_ns`; UINT64_MAX has no limit. A signal is a wake.

@@ -31,7 +31,6 @@ struct numaperf__ring {
     bool has_sqpoll;           /* a kernel thread submits */
     bool enabled;
     uint32_t in_flight;         /* operations, owner only */
-    uint32_t prompt_count;      /* of these, queued and to end inside the next enter */
     struct numaperf__op own_op; /* of ring_round_trip(), which it outlives when a wait fails */
     uint32_t batch_next;        /* completions taken out of the CQ and not yet done */
     uint32_t batch_count;

@@ -133,7 +133,6 @@ struct numaperf_conn {
     struct numaperf__conn_zero_copy zero_copy[NUMAPERF__CONN_ZERO_COPY_MAX];
     size_t sending_bytes;  /* of the request under way */
     bool zero_copy_learns; /* it is given up when the kernel copies all the same */
-    bool is_full;          /* the last send did not take all of it */
     struct msghdr message;
     struct iovec parts[NUMAPERF__CONN_PARTS_MAX];
     struct numaperf__conn_watch *watch; /* conn_epoll.c's, in the arena: outlives the connection */

@@ -95,9 +95,7 @@ static void ring_stop_receive(struct numaperf_conn *conn)
 static void ring_count_sent(struct numaperf_conn *conn, const struct numaperf__op *op,
                             size_t wanted)
 {
-    /* A socket that is full has the next send wait, too. */
-    conn->is_full = op->result < 0 || (size_t)op->result < wanted;
-    if (conn->is_full)
+    if (op->result >= 0 && (size_t)op->result < wanted)
         numaperf__net_count(conn->net, NUMAPERF__NET_PARTIAL_SENDS, 1);
 }
 
@@ -136,15 +134,6 @@ static void ring_zero_copy_sent(struct numaperf__op *op)
         numaperf__conn_notified(conn, piece, !is_result && numaperf__ring_was_copied(op));
 }
 
-/* While the socket has room a send is not to wait: then it ends inside the call that submits it,
- * which the wait counts on. One that found none (-EAGAIN) or too little is followed by one that
- * does. */
-static void ring_set_prompt(const struct numaperf_conn *conn, struct numaperf__op *op)
-{
-    op->is_prompt = !conn->is_full;
-    op->flags = (uint32_t)MSG_NOSIGNAL | (conn->is_full ? 0 : (uint32_t)MSG_DONTWAIT);
-}
-
 static struct numaperf__conn_zero_copy *ring_free_zero_copy(struct numaperf_conn *conn)
 {
     for (size_t i = 0; i < NUMAPERF__CONN_ZERO_COPY_MAX; i++) {
@@ -163,7 +152,7 @@ static void ring_send_zero_copy(struct numaperf_conn *conn, struct numaperf__con
     op->buffer = conn->parts[0].iov_base;
     op->length = (uint32_t)conn->parts[0].iov_len;
     op->mask = conn->net->zero_copy_flags;
-    ring_set_prompt(conn, op);
+    op->flags = MSG_NOSIGNAL;
     conn->is_sending = ring_submit(conn, op);
     if (!conn->is_sending)
         return;
@@ -178,7 +167,7 @@ static void ring_send_copied(struct numaperf_conn *conn, uint32_t part_count)
 {
     struct numaperf__op *op = &conn->send_op;
     op->done = ring_sent;
-    ring_set_prompt(conn, op);
+    op->flags = MSG_NOSIGNAL;
     if (part_count == 1) {
         op->kind = NUMAPERF__OP_SEND;
         op->buffer = conn->parts[0].iov_base;

@@ -184,7 +184,6 @@ static void worker_loop(struct numaperf_worker *worker)
 {
     while (numaperf__rt_state(worker->rt) < NUMAPERF__RT_CLOSING) {
         numaperf__counter_add_owner(&worker->turn, 1);
-        numaperf__loop_set_waits_next(worker->loop, !worker_looks_around(worker));
         numaperf__loop_turn(worker->loop);
         worker_publish_ring(worker); /* here: one that is never idle has counters, too */
         /* After the turn, which may have taken in the wake that came with it. */
