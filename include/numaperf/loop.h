@@ -10,6 +10,7 @@
 #include <numaperf/version.h>
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 NUMAPERF_BEGIN_DECLS
@@ -154,6 +155,15 @@ typedef struct numaperf_loop_feature_list {
  * Source:   io_uring_setup(2), io_uring_register(2).
  */
 NUMAPERF_API int numaperf_loop_features(const numaperf_loop_t *loop, numaperf_loop_features_t *out);
+
+/**
+ * One of them by its number, for who lists them all: its name as in the struct, and its outcome.
+ *
+ * Returns:  the name, a constant string; NULL when `index` is beyond the last.
+ * Threads:  any.
+ */
+NUMAPERF_API const char *numaperf_loop_feature(const numaperf_loop_features_t *features,
+                                               size_t index, uint32_t *out_outcome);
 
 /* Fills a request, all but its user_data. */
 typedef void (*numaperf_sqe_fill_fn)(struct io_uring_sqe *sqe, void *data);

@@ -36,27 +36,14 @@ static numaperf_rt_t *io_start(const numaperf_topology_t *topology)
 
 static json_t *io_features(const numaperf_loop_features_t *features)
 {
-    const struct {
-        const char *name;
-        uint32_t outcome;
-    } rows[] = {
-        {"ring", features->ring},
-        {"defer_taskrun", features->defer_taskrun},
-        {"own_memory", features->own_memory},
-        {"buffer_ring", features->buffer_ring},
-        {"buffer_incremental", features->buffer_incremental},
-        {"accept_multishot", features->accept_multishot},
-        {"receive_multishot", features->receive_multishot},
-        {"send_zero_copy", features->send_zero_copy},
-        {"direct_descriptors", features->direct_descriptors},
-        {"message_ring", features->message_ring},
-        {"iowq_affinity", features->iowq_affinity},
-        {"busy_poll", features->busy_poll},
-    };
     json_t *object = json_object();
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        json_object_set_new(object, rows[i].name,
-                            json_string(numaperf_probe_name(rows[i].outcome)));
+    uint32_t outcome = 0;
+    const char *name = NULL;
+    for (size_t i = 0; (name = numaperf_loop_feature(features, i, &outcome)) != NULL; i++) {
+        /* A poller takes a PU: it is not tried, so there is no answer. */
+        if (strcmp(name, "sqpoll") != 0)
+            json_object_set_new(object, name, json_string(numaperf_probe_name(outcome)));
+    }
     return object;
 }
 

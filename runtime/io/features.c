@@ -186,3 +186,34 @@ int numaperf_loop_features(const numaperf_loop_t *loop, numaperf_loop_features_t
     return numaperf__result_store(out, FEATURES_MIN_SIZE, &found.known, sizeof(found.known),
                                   "features");
 }
+
+/* ---- names ---- */
+
+const char *numaperf_loop_feature(const numaperf_loop_features_t *features, size_t index,
+                                  uint32_t *out_outcome)
+{
+    if (features == NULL || out_outcome == NULL)
+        return NULL;
+    const struct {
+        const char *name;
+        uint32_t outcome;
+    } rows[] = {
+        {"ring", features->ring},
+        {"defer_taskrun", features->defer_taskrun},
+        {"own_memory", features->own_memory},
+        {"buffer_ring", features->buffer_ring},
+        {"buffer_incremental", features->buffer_incremental},
+        {"accept_multishot", features->accept_multishot},
+        {"receive_multishot", features->receive_multishot},
+        {"send_zero_copy", features->send_zero_copy},
+        {"direct_descriptors", features->direct_descriptors},
+        {"message_ring", features->message_ring},
+        {"iowq_affinity", features->iowq_affinity},
+        {"busy_poll", features->busy_poll},
+        {"sqpoll", features->sqpoll},
+    };
+    if (index >= sizeof(rows) / sizeof(rows[0]))
+        return NULL;
+    *out_outcome = rows[index].outcome;
+    return rows[index].name;
+}

@@ -216,28 +216,11 @@ static void attest_put_arena(struct numaperf__attest *attest, json_t *object,
 static void attest_put_features(struct numaperf__attest *attest, json_t *object,
                                 const numaperf_loop_features_t *features)
 {
-    const struct {
-        const char *name;
-        uint32_t outcome;
-    } rows[] = {
-        {"ring", features->ring},
-        {"defer_taskrun", features->defer_taskrun},
-        {"own_memory", features->own_memory},
-        {"buffer_ring", features->buffer_ring},
-        {"buffer_incremental", features->buffer_incremental},
-        {"accept_multishot", features->accept_multishot},
-        {"receive_multishot", features->receive_multishot},
-        {"send_zero_copy", features->send_zero_copy},
-        {"direct_descriptors", features->direct_descriptors},
-        {"message_ring", features->message_ring},
-        {"iowq_affinity", features->iowq_affinity},
-        {"busy_poll", features->busy_poll},
-        {"sqpoll", features->sqpoll},
-    };
     json_t *section = numaperf__json_section(&attest->json, object, "features");
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-        numaperf__json_put(&attest->json, section, rows[i].name,
-                           json_string(numaperf_probe_name(rows[i].outcome)));
+    uint32_t outcome = 0;
+    const char *name = NULL;
+    for (size_t i = 0; (name = numaperf_loop_feature(features, i, &outcome)) != NULL; i++)
+        numaperf__json_put(&attest->json, section, name, json_string(numaperf_probe_name(outcome)));
 }
 
 static json_t *attest_worker(struct numaperf__attest *attest, uint32_t index)

@@ -296,10 +296,10 @@ static int service_load(const struct service_sample *sample, double *out_values)
 static int service_page(const char *folder)
 {
     char path[PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s/root", folder);
+    (void)snprintf(path, sizeof(path), "%s/pages", folder);
     if (mkdir(path, 0755) < 0)
         return -errno;
-    (void)snprintf(path, sizeof(path), "%s/root/" BENCH_SERVICE_PAGE, folder);
+    (void)snprintf(path, sizeof(path), "%s/pages/" BENCH_SERVICE_PAGE, folder);
     FILE *file = fopen(path, "we");
     if (file == NULL)
         return -errno;

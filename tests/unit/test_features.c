@@ -261,9 +261,29 @@ static void hidden_ring_is_epoll_with_the_cause(void **state)
     assert_int_equal(numaperf_loop_destroy(loop), 0);
 }
 
+static void features_are_listed_each_once_by_name(void **state)
+{
+    (void)state;
+    numaperf_loop_features_t features = NUMAPERF_LOOP_FEATURES_INIT;
+    uint32_t *fields = &features.ring;
+    size_t count = (sizeof(features) - offsetof(numaperf_loop_features_t, ring)) / sizeof(*fields);
+    for (size_t i = 0; i < count; i++)
+        fields[i] = 100 + (uint32_t)i;
+    uint32_t outcome = 0;
+    /* A field that was appended and not listed, or listed twice, breaks the sequence. */
+    for (size_t i = 0; i < count; i++) {
+        assert_non_null(numaperf_loop_feature(&features, i, &outcome));
+        assert_int_equal(outcome, 100 + i);
+    }
+    assert_null(numaperf_loop_feature(&features, count, &outcome));
+    assert_null(numaperf_loop_feature(NULL, 0, &outcome));
+    assert_null(numaperf_loop_feature(&features, 0, NULL));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(features_are_listed_each_once_by_name),
         cmocka_unit_test(features_of_bad_arguments_are_refused),
         cmocka_unit_test(features_of_epoll_that_was_asked_for_are_not_asked),
         cmocka_unit_test(features_tried_leave_nothing_open),

@@ -146,7 +146,7 @@ static int nginx_configure(const struct bench_service_site *site, const char *ca
                   "  client_body_temp_path %s/body;\n  proxy_temp_path %s/proxy;\n"
                   "  fastcgi_temp_path %s/fastcgi;\n  uwsgi_temp_path %s/uwsgi;\n"
                   "  scgi_temp_path %s/scgi;\n  %s\n"
-                  "  server { listen 127.0.0.1:%u; root %s/root; }\n}\n",
+                  "  server { listen 127.0.0.1:%u; root %s/pages; }\n}\n",
                   folder, folder, folder, folder, folder, folder, cache, site->port, folder);
     bool bad = ferror(file) != 0;
     return fclose(file) != 0 || bad ? -EIO : 0;
@@ -185,7 +185,7 @@ static const char *http_missing(void)
 static void http_root(const struct bench_service_site *site, struct program_line *line)
 {
     program_add(line, "--root");
-    program_add(line, "%s/root", site->folder);
+    program_add(line, "%s/pages", site->folder);
 }
 
 static void http_command(const struct bench_service_site *site, struct program_line *line)
