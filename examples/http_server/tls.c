@@ -54,6 +54,7 @@ static void count(atomic_ullong *counter)
 
 /* ---- context ---- */
 
+/* NOLINTNEXTLINE(readability-function-size): OpenSSL calls it so */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *out_length,
                            const unsigned char *offered, unsigned offered_length, void *data)
 {

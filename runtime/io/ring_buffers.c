@@ -47,6 +47,7 @@ int numaperf__ring_buffers_unregister(struct numaperf__ring *ring, uint32_t grou
     return io_uring_unregister_buf_ring(&ring->uring, (int)group);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): three fields of a ring, and of its entry */
 void numaperf__ring_buffers_add(void *ring_memory, uint32_t entries, uint32_t *tail, void *base,
                                 uint32_t length, uint16_t id)
 {

@@ -100,11 +100,11 @@ static int sqpoll_look(int32_t cpu)
     if (tasks == NULL)
         return -errno;
     int rc = -ENODATA;
-    const struct dirent *entry = readdir(tasks);
-    while (entry != NULL && rc < 0) {
+    const struct dirent *entry = NULL;
+    /* NOLINTNEXTLINE(concurrency-mt-unsafe): the stream is this call's own */
+    while (rc < 0 && (entry = readdir(tasks)) != NULL) {
         if (entry->d_name[0] != '.' && sqpoll_is_on(entry->d_name, cpu))
             rc = 0;
-        entry = readdir(tasks);
     }
     (void)closedir(tasks); /* was only read */
     return rc;

@@ -111,8 +111,11 @@ static void user_sqes_destroy(struct numaperf__loop_tenant *tenant)
 {
     struct user_sqes *sqes = user_sqes_of(tenant);
     NUMAPERF_ASSERT(numaperf__list_empty(&sqes->in_flight));
-    while (!numaperf__list_empty(&sqes->spare))
-        free(user_sqe_take(sqes));
+    struct numaperf__list *next = NULL;
+    for (struct numaperf__list *node = sqes->spare.next; node != &sqes->spare; node = next) {
+        next = node->next;
+        free(NUMAPERF_CONTAINER_OF(node, struct user_sqe, node));
+    }
     free(sqes);
 }
 
@@ -199,6 +202,7 @@ int numaperf_loop_sqe(numaperf_loop_t *loop, numaperf_sqe_fill_fn fill, numaperf
     rc = user_sqes_of_loop(loop, &sqes);
     if (rc < 0)
         return rc;
+    NUMAPERF_ASSERT(sqes != NULL);
     struct user_sqe *sqe = user_sqe_take(sqes);
     if (sqe == NULL)
         return numaperf__fail(-ENOMEM, ENOMEM, "sqe", "no memory for a request");

@@ -122,10 +122,11 @@ static void conn_fill(struct numaperf_conn *conn, const numaperf_conn_config_t *
     conn->low_water_bytes = config->low_water_bytes;
     conn->output_limit_bytes = config->output_limit_bytes;
     conn->zero_copy_learns = config->zero_copy_bytes == 0;
-    conn->zero_copy_bytes = !conn->zero_copy_learns ? config->zero_copy_bytes
-                            : conn->net->zero_copy_flags == NUMAPERF__RING_ZERO_COPY_REPORT
-                                ? CONN_ZERO_COPY_BYTES
-                                : UINT32_MAX;
+    conn->zero_copy_bytes = config->zero_copy_bytes;
+    if (conn->zero_copy_learns)
+        conn->zero_copy_bytes = UINT32_MAX;
+    if (conn->zero_copy_learns && conn->net->zero_copy_flags == NUMAPERF__RING_ZERO_COPY_REPORT)
+        conn->zero_copy_bytes = CONN_ZERO_COPY_BYTES;
 }
 
 static void conn_open(struct numaperf_conn *conn)

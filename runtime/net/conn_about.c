@@ -29,7 +29,7 @@ static int adopt_check(int fd, int *out_family)
         return numaperf__fail(-errno, errno, "adopt", "fd %d is no socket", fd);
     if (type != SOCK_STREAM)
         return numaperf__fail(-EINVAL, 0, "adopt", "fd %d is no stream socket", fd);
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {.ss_family = AF_UNIX};
     length = sizeof(peer);
     if (getpeername(fd, (struct sockaddr *)&peer, &length) != 0)
         return numaperf__fail(-errno, errno, "adopt", "fd %d is not connected", fd);

@@ -146,6 +146,7 @@ static struct numaperf__conn_zero_copy *ring_free_zero_copy(struct numaperf_conn
 static void ring_send_zero_copy(struct numaperf_conn *conn, struct numaperf__conn_zero_copy *send,
                                 struct numaperf__piece *piece)
 {
+    NUMAPERF_ASSERT(send != NULL);
     struct numaperf__op *op = &send->op;
     op->kind = NUMAPERF__OP_SEND_ZC;
     op->done = ring_zero_copy_sent;

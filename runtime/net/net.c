@@ -25,13 +25,16 @@
 #define NET_STATS_MIN_SIZE 8u
 
 _Static_assert(sizeof(numaperf_net_stats_t) ==
-                   offsetof(numaperf_net_stats_t, accepted) + NUMAPERF__NET_COUNTERS * 8,
+                   offsetof(numaperf_net_stats_t, accepted) +
+                       sizeof(uint64_t) * (size_t)NUMAPERF__NET_COUNTERS,
                "one counter a field, in the same order");
 _Static_assert(offsetof(numaperf_net_stats_t, bytes_received) ==
-                   offsetof(numaperf_net_stats_t, accepted) + NUMAPERF__NET_BYTES_RECEIVED * 8,
+                   offsetof(numaperf_net_stats_t, accepted) +
+                       sizeof(uint64_t) * (size_t)NUMAPERF__NET_BYTES_RECEIVED,
                "the same order");
 _Static_assert(offsetof(numaperf_net_stats_t, datagrams_sent) ==
-                   offsetof(numaperf_net_stats_t, accepted) + NUMAPERF__NET_DATAGRAMS_SENT * 8,
+                   offsetof(numaperf_net_stats_t, accepted) +
+                       sizeof(uint64_t) * (size_t)NUMAPERF__NET_DATAGRAMS_SENT,
                "the same order");
 
 static struct numaperf__net *net_of_tenant(struct numaperf__loop_tenant *tenant)

@@ -55,25 +55,34 @@ static uint64_t quota_read_1(const struct numaperf__cgroup *group, char *path, s
     return quota_of(strtoll(quota, NULL, 10), strtoll(period, NULL, 10));
 }
 
+struct quota_kind {
+    const char *controller;
+    uint64_t (*read)(const struct numaperf__cgroup *group, char *path, size_t size);
+};
+
+/* What is less than `least` from the process's group up, else that. */
+static uint64_t quota_least(const struct quota_kind *kind, uint64_t least, char *out_file,
+                            size_t size)
+{
+    struct numaperf__cgroup group;
+    bool is_there = numaperf__cgroup_find(kind->controller, &group) == 0;
+    for (int depth = 0; is_there && depth < NUMAPERF__CGROUP_DEPTH_MAX; depth++) {
+        char path[NUMAPERF__CGROUP_PATH_MAX + 32];
+        uint64_t limit = kind->read(&group, path, sizeof(path));
+        if (limit < least) {
+            least = limit;
+            (void)snprintf(out_file, size, "%s", path); /* a long path loses its end */
+        }
+        is_there = numaperf__cgroup_ascend(&group);
+    }
+    return least;
+}
+
 uint64_t numaperf__quota_milli_pus(char *out_file, size_t size)
 {
-    static const struct {
-        const char *controller;
-        uint64_t (*read)(const struct numaperf__cgroup *group, char *path, size_t size);
-    } kinds[] = {{NULL, quota_read_2}, {"cpu", quota_read_1}};
+    static const struct quota_kind kinds[] = {{NULL, quota_read_2}, {"cpu", quota_read_1}};
     uint64_t least = NUMAPERF__QUOTA_NONE;
-    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
-        struct numaperf__cgroup group;
-        bool is_there = numaperf__cgroup_find(kinds[i].controller, &group) == 0;
-        for (int depth = 0; is_there && depth < NUMAPERF__CGROUP_DEPTH_MAX; depth++) {
-            char path[NUMAPERF__CGROUP_PATH_MAX + 32];
-            uint64_t limit = kinds[i].read(&group, path, sizeof(path));
-            if (limit < least) {
-                least = limit;
-                (void)snprintf(out_file, size, "%s", path); /* a long path loses its end */
-            }
-            is_there = numaperf__cgroup_ascend(&group);
-        }
-    }
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        least = quota_least(&kinds[i], least, out_file, size);
     return least;
 }
