@@ -10,7 +10,7 @@ import tempfile
 
 from examples_support import SLOW, NotReady, Server, Skip, fields, main, wait_until
 
-REQUESTS = int(os.environ.get("NUMAPERF_TEST_REQUESTS", "200000"))
+REQUESTS = int(os.environ.get("NUMAPERF_TEST_REQUESTS", "50000"))
 TESTS = ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET (10 keys)"]
 
 
