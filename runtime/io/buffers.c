@@ -348,23 +348,6 @@ bool numaperf__buffers_incremental(const struct numaperf__buffers *buffers)
     return buffers->incremental;
 }
 
-bool numaperf__buffers_memory(const struct numaperf__buffers *buffers, unsigned part,
-                              const void **out_base, size_t *out_length)
-{
-    switch (part) {
-    case 0:
-        *out_base = buffers->ring_memory;
-        *out_length = (size_t)buffers->config.count * BUFFERS_ENTRY_BYTES;
-        return buffers->ring_memory != NULL;
-    case 1:
-        *out_base = buffers->memory;
-        *out_length = (size_t)buffers->config.count * buffers->config.bytes;
-        return true;
-    default:
-        return false;
-    }
-}
-
 uint32_t numaperf__buffers_count(const struct numaperf__buffers *buffers)
 {
     return buffers->config.count;

@@ -30,7 +30,7 @@ struct numaperf__buffers_config {
     uint32_t bytes;              /* of each; a power of two */
     uint32_t count;              /* a power of two; 0: as many as suit */
     uint32_t group;              /* id of the buffer ring */
-    bool whole;                  /* a receive takes a whole buffer, never a piece: for datagrams */
+    bool whole;                  /* a receive takes a whole buffer, never a piece */
     void (*on_room)(void *data); /* a buffer is free again after there was none */
     void *data;
 };
@@ -75,9 +75,6 @@ bool numaperf__buffer_contains(const struct numaperf_buffer *buffer, const void 
 /* Its id in the buffer ring, and whether pieces of a buffer come one by one. */
 uint32_t numaperf__buffers_group(const struct numaperf__buffers *buffers);
 bool numaperf__buffers_incremental(const struct numaperf__buffers *buffers);
-/* Memory shared with the kernel, for the audit: part 0 the ring, 1 the buffers. */
-bool numaperf__buffers_memory(const struct numaperf__buffers *buffers, unsigned part,
-                              const void **out_base, size_t *out_length);
 uint32_t numaperf__buffers_count(const struct numaperf__buffers *buffers);
 /* References that are out; for tests and for the end. */
 uint32_t numaperf__buffers_used(const struct numaperf__buffers *buffers);

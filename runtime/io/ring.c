@@ -198,16 +198,12 @@ static void ring_count_enter(struct numaperf__ring *ring)
         ring_count(&ring->overflows, 1);
 }
 
-static bool ring_has_events(const struct numaperf__ring *ring)
-{
-    if (io_uring_cq_ready(&ring->uring) != 0 || ring->batch_next != ring->batch_count)
-        return true;
-    return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
-}
-
 bool numaperf__ring_pending(const struct numaperf__ring *ring)
 {
-    return ring_has_unsubmitted(ring) || ring_has_events(ring);
+    if (ring_has_unsubmitted(ring) || io_uring_cq_ready(&ring->uring) != 0 ||
+        ring->batch_next != ring->batch_count)
+        return true;
+    return (ring_kernel_flags(ring) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 /*

@@ -19,7 +19,6 @@ enum numaperf__op_kind {
     NUMAPERF__OP_NOP = 1,       /* completes at once */
     NUMAPERF__OP_NOP_ASYNC,     /* a NOP that io-wq runs, so that its worker thread exists */
     NUMAPERF__OP_POLL,          /* once, when `fd` has an event of `poll_events` */
-    NUMAPERF__OP_POLL_MULTI,    /* as often as it has one, `more` until it has not */
     NUMAPERF__OP_READ,          /* `length` bytes of `fd` to `buffer`; `offset`, or UINT64_MAX */
     NUMAPERF__OP_WRITE,         /* the other way round */
     NUMAPERF__OP_READ_FIXED,    /* the same, `buffer` within registered buffer `group` */
@@ -36,7 +35,6 @@ enum numaperf__op_kind {
     NUMAPERF__OP_SENDMSG,       /* `buffer` is struct msghdr, `flags` */
     NUMAPERF__OP_SEND_ZC,       /* zero copy, `mask` is IORING_SEND_ZC_* or 0; done twice when it
                                    sends anything, the second time is the notification */
-    NUMAPERF__OP_SENDMSG_ZC,    /* the same */
     NUMAPERF__OP_CONNECT,       /* `buffer` is struct sockaddr of `length` bytes */
     NUMAPERF__OP_SHUTDOWN,      /* `flags` is SHUT_* */
     NUMAPERF__OP_CLOSE,         /* `fd`, or a direct descriptor */
@@ -175,7 +173,8 @@ void numaperf__ring_buffers_publish(void *ring_memory, uint32_t tail);
 /* Whether the CQE of an operation brought a buffer, and which; whether more of it will come. */
 bool numaperf__ring_buffer_of(const struct numaperf__op *op, uint16_t *out_id, bool *out_more);
 
-/* `mask` of a zero-copy send whose notification is to say whether bytes were copied (6.2). */
+/* `mask` of a zero-copy send whose notification is to say whether bytes were copied:
+ * IORING_SEND_ZC_REPORT_USAGE (6.2), which the header of liburing 2.3 lacks. */
 #define NUMAPERF__RING_ZERO_COPY_REPORT (1u << 3)
 /* Of a zero-copy send: whether this completion is the notification, and whether that says that the
  * bytes were copied all the same. */

@@ -90,10 +90,6 @@ static void prep_socket(struct io_uring_sqe *sqe, const struct numaperf__op *op)
     case NUMAPERF__OP_SEND_ZC:
         io_uring_prep_send_zc(sqe, op->fd, op->buffer, op->length, (int)op->flags, op->mask);
         break;
-    case NUMAPERF__OP_SENDMSG_ZC:
-        io_uring_prep_sendmsg_zc(sqe, op->fd, op->buffer, op->flags);
-        sqe->ioprio |= (uint16_t)op->mask;
-        break;
     case NUMAPERF__OP_CONNECT:
         io_uring_prep_connect(sqe, op->fd, op->buffer, op->length);
         break;
@@ -123,9 +119,6 @@ void numaperf__ring_prep(struct io_uring_sqe *sqe, struct numaperf__op *op)
         break;
     case NUMAPERF__OP_POLL:
         io_uring_prep_poll_add(sqe, op->fd, op->poll_events);
-        break;
-    case NUMAPERF__OP_POLL_MULTI:
-        io_uring_prep_poll_multishot(sqe, op->fd, op->poll_events);
         break;
     case NUMAPERF__OP_USER:
         op->fill(sqe, op->argument);

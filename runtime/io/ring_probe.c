@@ -311,7 +311,7 @@ static void trial_sends(struct trials *trials)
     results[NUMAPERF__FEATURE_ZERO_COPY_REPORT] = fd;
     if (fd < 0)
         return;
-    int rc = trial_send(trials, fd, NUMAPERF__RING_ZC_REPORT);
+    int rc = trial_send(trials, fd, NUMAPERF__RING_ZERO_COPY_REPORT);
     results[NUMAPERF__FEATURE_ZERO_COPY_REPORT] = rc;
     results[NUMAPERF__FEATURE_SEND_ZERO_COPY] = rc == 0 ? 0 : trial_send(trials, fd, 0);
     (void)close(fd); /* nothing is in flight on it */

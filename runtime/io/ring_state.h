@@ -12,10 +12,6 @@
 
 #define NUMAPERF__RING_REAP_BATCH 64u
 
-/* IORING_SEND_ZC_REPORT_USAGE (6.2), which the header of liburing 2.3 lacks: say in the result of
- * the notification whether the bytes were copied all the same. Off where the kernel is older. */
-#define NUMAPERF__RING_ZC_REPORT (1u << 3)
-
 struct numaperf__ring_completion {
     struct numaperf__op *op;
     int32_t result;

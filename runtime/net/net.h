@@ -99,12 +99,6 @@ static inline void numaperf__net_count(struct numaperf__net *net,
 /* Milliseconds of the loop's clock, as of this turn. */
 uint64_t numaperf__net_now_ms(const struct numaperf__net *net);
 
-/* How many connections are open. */
-static inline uint64_t numaperf__net_connections(const struct numaperf__net *net)
-{
-    return atomic_load_explicit(&net->cells[NUMAPERF__NET_CONNECTIONS], memory_order_relaxed);
-}
-
 /* Add what one loop's sockets have done, as its cells say, to `total`: for sums over workers. */
 void numaperf__net_add_stats(const struct numaperf__loop_cells *cells, numaperf_net_stats_t *total);
 /* Write the sum to the caller's struct: 0; -EINVAL, recorded. */

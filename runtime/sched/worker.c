@@ -151,12 +151,6 @@ static bool worker_round(struct numaperf_worker *worker)
     return ran > 0;
 }
 
-/* With nothing to do. Not when what it would wait for may need this PU. */
-static bool worker_looks_around(const struct numaperf_worker *worker)
-{
-    return worker->spin_penalty == 0 && worker->rt->config.spin_ns_max > 0;
-}
-
 static void worker_pause(uint32_t pauses)
 {
     for (uint32_t i = 0; i < pauses; i++)
@@ -167,8 +161,8 @@ static void worker_pause(uint32_t pauses)
  * as long as it takes until there are enough of them, if they come that fast. */
 static bool worker_linger(struct numaperf_worker *worker)
 {
-    if (!worker_looks_around(worker))
-        return false;
+    if (worker->spin_penalty > 0 || worker->rt->config.spin_ns_max == 0)
+        return false; /* what it waits for may need this PU */
     worker_pause(worker->gather_pauses);
     for (uint32_t look = 0; look < WORKER_LINGER_LOOKS; look++) {
         worker_pause(look < WORKER_LINGER_PAUSES ? look + 1 : WORKER_LINGER_PAUSES);
